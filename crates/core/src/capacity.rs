@@ -1,0 +1,566 @@
+//! The capacity planner: one picture of what is wanted and what there is, in; what to do next and why, out.
+//!
+//! It is level-triggered: it never counts on an earlier plan having been carried out, so that it may run
+//! after any event, any number of times, and after a restart with an empty [`Memory`].
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::capacity_provider::{CapacityProvider, ProviderState, availability_zones};
+use crate::coins::Coins;
+use crate::function::{Architecture, FunctionVersion, LastUpdate, Publication, Reason, VersionKey, VersionState};
+use crate::identity::{EnvironmentId, InstanceId, PublicationId};
+use crate::instance_type::by_name;
+use crate::place::{Need, OVERHEAD_MEMORY_MIB, OVERHEAD_VCPUS, Score, choose_type};
+use crate::time::PolicyTime;
+
+/// Failed starts after which a version that never ran is `Failed`.
+pub const START_FAILURES_MAX: u32 = 3;
+const BACK_OFF_SECONDS_MAX: u64 = 300;
+/// An instance with no environment ends after this long. AWS: "typically within a few minutes".
+pub const EMPTY_INSTANCE_SECONDS: u64 = 120;
+
+/// An instance as the store keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Instance {
+    pub id: InstanceId,
+    pub capacity_provider: String,
+    pub instance_type: String,
+    pub availability_zone: String,
+    pub subnet_id: String,
+    pub launched_at: PolicyTime,
+}
+
+/// An execution environment as assigned and as its agent last reported it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Environment {
+    pub version: VersionKey,
+    pub publication: PublicationId,
+    pub instance: InstanceId,
+    pub need: Need,
+    pub state: EnvironmentState,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EnvironmentState {
+    Starting,
+    Ready,
+    Draining,
+    /// Over. `was_ready` tells a crash from a failed start.
+    Ended { reason: Reason, was_ready: bool },
+}
+
+/// The machine the instances are shares of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Machine {
+    pub architecture: Architecture,
+    /// Run functions of the other architecture too; only code without native parts works.
+    pub any_architecture: bool,
+    pub installed_runtimes: BTreeSet<String>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Picture {
+    pub region: String,
+    pub providers: BTreeMap<String, CapacityProvider>,
+    pub versions: BTreeMap<VersionKey, FunctionVersion>,
+    /// Functions whose deletion was asked for.
+    pub functions_deleting: BTreeSet<String>,
+    pub instances: BTreeMap<InstanceId, Instance>,
+    pub environments: BTreeMap<EnvironmentId, Environment>,
+    pub machine: Machine,
+}
+
+/// What the planner remembers between two decisions. Losing it costs a back-off, nothing else.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Memory {
+    failures: BTreeMap<PublicationId, Failures>,
+    empty_since: BTreeMap<InstanceId, PolicyTime>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Failures {
+    count: u32,
+    retry_at: PolicyTime,
+    last: Reason,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    ActivateProvider { name: String },
+    RemoveProvider { name: String },
+    LaunchInstance(Instance),
+    TerminateInstance { id: InstanceId },
+    StartEnvironment { id: EnvironmentId, environment: Environment },
+    DrainEnvironment { id: EnvironmentId },
+    /// It is over and needs no place in the assignment any more.
+    ForgetEnvironment { id: EnvironmentId },
+    SetVersion { key: VersionKey, publication: PublicationId, change: VersionChange },
+    RemoveVersion { key: VersionKey },
+    RemoveFunction { name: String },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VersionChange {
+    /// The publication takes over; the version is Active.
+    Activate,
+    Fail(Reason),
+    /// A roll-over failed; what served goes on serving.
+    FailUpdate(Reason),
+    Deactivate,
+    Reactivate,
+    Deactivated,
+}
+
+/// What to do now, in this order, and what is not as asked.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    pub steps: Vec<(Step, String)>,
+    /// Why a version has less than it should; gone when it has.
+    pub unmet: BTreeMap<VersionKey, Reason>,
+    /// When to decide again even if nothing happens.
+    pub wake_at: Option<PolicyTime>,
+}
+
+pub fn decide(picture: Picture, memory: Memory, now: PolicyTime, coins: &mut Coins) -> (Plan, Memory) {
+    let mut planner = Planner { picture, memory, now, coins, plan: Plan::default() };
+    planner.providers();
+    planner.ended_environments();
+    let keys: Vec<VersionKey> = planner.picture.versions.keys().cloned().collect();
+    for key in &keys {
+        planner.version(key);
+    }
+    planner.orphans();
+    planner.empty_instances();
+    planner.removals();
+    (planner.plan, planner.memory)
+}
+
+struct Planner<'a> {
+    picture: Picture,
+    memory: Memory,
+    now: PolicyTime,
+    coins: &'a mut Coins,
+    plan: Plan,
+}
+
+impl Planner<'_> {
+    fn step(&mut self, step: Step, why: impl Into<String>) {
+        self.plan.steps.push((step, why.into()));
+    }
+
+    fn wake_at(&mut self, at: PolicyTime) {
+        self.plan.wake_at = Some(self.plan.wake_at.map_or(at, |earlier| earlier.min(at)));
+    }
+
+    fn providers(&mut self) {
+        let pending: Vec<String> = self
+            .picture
+            .providers
+            .values()
+            .filter(|provider| provider.state == ProviderState::Pending)
+            .map(|provider| provider.name.clone())
+            .collect();
+        for name in pending {
+            self.step(Step::ActivateProvider { name }, "its settings are valid; instances launch with the first publish");
+        }
+    }
+
+    /// Failed starts are counted and set the back-off; what ended is forgotten.
+    fn ended_environments(&mut self) {
+        let ended: Vec<(EnvironmentId, PublicationId, Reason, bool)> = self
+            .picture
+            .environments
+            .iter()
+            .filter_map(|(id, environment)| match &environment.state {
+                EnvironmentState::Ended { reason, was_ready } => {
+                    Some((*id, environment.publication, reason.clone(), *was_ready))
+                }
+                _ => None,
+            })
+            .collect();
+        for (id, publication, reason, was_ready) in ended {
+            self.picture.environments.remove(&id);
+            if !was_ready {
+                let earlier = self.memory.failures.get(&publication).map_or(0, |failures| failures.count);
+                let wait = (1_u64 << earlier.min(16)).min(BACK_OFF_SECONDS_MAX);
+                let retry_at = self.now.plus_seconds(wait);
+                let failures = Failures { count: earlier + 1, retry_at, last: reason.clone() };
+                self.memory.failures.insert(publication, failures);
+            }
+            self.step(Step::ForgetEnvironment { id }, reason.text);
+        }
+    }
+
+    fn version(&mut self, key: &VersionKey) {
+        let Some(version) = self.picture.versions.get(key).cloned() else { return };
+        match version.state {
+            VersionState::Deleting | VersionState::Failed => self.drain_all(&version, "the version is not to run"),
+            VersionState::Deactivating => {
+                self.drain_all(&version, "the scaling config sets Min and Max to 0");
+                if self.count(key, |_| true) == 0 {
+                    self.change(&version, VersionChange::Deactivated, "its last execution environment ended");
+                }
+            }
+            VersionState::Deactivated if !version.scaling.deactivates() => {
+                self.change(&version, VersionChange::Reactivate, "the scaling config is not 0 any more");
+            }
+            VersionState::Deactivated => {}
+            VersionState::Pending | VersionState::Active if version.scaling.deactivates() => {
+                self.change(&version, VersionChange::Deactivate, "the scaling config sets Min and Max to 0");
+            }
+            VersionState::Pending | VersionState::Active => self.keep_running(&version),
+        }
+    }
+
+    /// Brings a version to its minimum: of the publication wanted, and of the one that serves until then.
+    fn keep_running(&mut self, version: &FunctionVersion) {
+        let minimum = version.scaling.minimum();
+        let wanted = &version.publication;
+        if version.is_rolling_over() {
+            if let Some(serving) = &version.serving {
+                self.fill(version, serving, minimum);
+            }
+        }
+        if !matches!(version.last_update, LastUpdate::Failed(_)) {
+            if let Err(reason) = self.possible(version) {
+                return self.fail(version, reason);
+            }
+            self.fill(version, wanted, minimum);
+            let ready = self.ready(wanted.id);
+            let is_new = version.serving.as_ref().is_none_or(|serving| serving.id != wanted.id)
+                || version.state == VersionState::Pending;
+            if ready >= minimum {
+                self.memory.failures.remove(&wanted.id);
+                if is_new {
+                    self.change(version, VersionChange::Activate, "its minimum execution environments are ready");
+                }
+            } else if let Some(failures) = self.memory.failures.get(&wanted.id).cloned() {
+                if is_new && failures.count >= START_FAILURES_MAX {
+                    return self.fail(version, failures.last);
+                }
+                self.plan.unmet.entry(version.key()).or_insert(failures.last);
+            } else if is_new {
+                if let Some(reason) = self.plan.unmet.get(&version.key()).cloned() {
+                    return self.fail(version, reason);
+                }
+            }
+        }
+        self.drain_surplus(version, minimum);
+    }
+
+    fn fail(&mut self, version: &FunctionVersion, reason: Reason) {
+        let why = reason.text.clone();
+        let served = version.serving.is_some() && version.state == VersionState::Active;
+        if served && !version.is_rolling_over() {
+            // It ran and still does what it can; the reason is shown, and starts go on with back-off.
+            self.plan.unmet.insert(version.key(), reason);
+        } else if served {
+            self.change(version, VersionChange::FailUpdate(reason), why);
+        } else {
+            self.change(version, VersionChange::Fail(reason), why);
+        }
+        self.memory.failures.remove(&version.publication.id);
+    }
+
+    /// What no amount of waiting would mend.
+    fn possible(&self, version: &FunctionVersion) -> Result<(), Reason> {
+        let configuration = &version.publication.configuration;
+        let machine = &self.picture.machine;
+        if configuration.architecture != machine.architecture && !machine.any_architecture {
+            return Err(Reason::new(
+                "InsufficientCapacity",
+                format!(
+                    "The function needs {}, and this machine is {}. Start the server with --any-architecture to run functions without native code here.",
+                    configuration.architecture, machine.architecture
+                ),
+            ));
+        }
+        if !machine.installed_runtimes.contains(&configuration.runtime) {
+            let runtime = &configuration.runtime;
+            return Err(Reason::new(
+                "InvalidRuntime",
+                format!("The runtime {runtime} isn't installed on this machine. Install it with: ondol runtime install {runtime}. Then publish again."),
+            ));
+        }
+        Ok(())
+    }
+
+    fn fill(&mut self, version: &FunctionVersion, publication: &Publication, minimum: u32) {
+        let alive = self.alive(publication.id);
+        if alive >= minimum {
+            return;
+        }
+        if let Some(failures) = self.memory.failures.get(&publication.id) {
+            let retry_at = failures.retry_at;
+            if retry_at > self.now {
+                self.wake_at(retry_at);
+                return;
+            }
+        }
+        for _ in alive..minimum {
+            if let Err(reason) = self.start_one(version, publication) {
+                self.plan.unmet.insert(version.key(), reason);
+                return;
+            }
+        }
+    }
+
+    fn start_one(&mut self, version: &FunctionVersion, publication: &Publication) -> Result<(), Reason> {
+        let configuration = &publication.configuration;
+        let need = Need { vcpus: configuration.vcpus(), memory_mib: u64::from(configuration.memory_size_mib) };
+        let provider_name = &configuration.managed_instances.capacity_provider;
+        let provider = match self.picture.providers.get(provider_name) {
+            Some(provider) if provider.state != ProviderState::Deleting => provider.clone(),
+            _ => {
+                let text = format!("The capacity provider {provider_name} doesn't exist or is being deleted.");
+                return Err(Reason::new("InvalidConfiguration", text));
+            }
+        };
+        self.launch_initial(&provider, need)?;
+        let instance = match self.best_instance(&provider.name, &version.key(), need) {
+            Some(instance) => instance,
+            None => {
+                let zone = self.emptiest_zone(&provider, &version.key());
+                self.launch(&provider, need, &zone, 1)?;
+                let full = || Reason::new("InsufficientCapacity", "The launched instance has no room.");
+                self.best_instance(&provider.name, &version.key(), need).ok_or_else(full)?
+            }
+        };
+        let id = EnvironmentId(u128::from(self.coins.next()) << 64 | u128::from(self.coins.next()));
+        let environment = Environment {
+            version: version.key(),
+            publication: publication.id,
+            instance: instance.clone(),
+            need,
+            state: EnvironmentState::Starting,
+        };
+        self.picture.environments.insert(id, environment.clone());
+        self.step(Step::StartEnvironment { id, environment }, format!("the minimum is not reached; placed on {instance}"));
+        Ok(())
+    }
+
+    /// One instance in each zone before the first environment, as far as the cap allows.
+    fn launch_initial(&mut self, provider: &CapacityProvider, need: Need) -> Result<(), Reason> {
+        let zones = availability_zones(&self.picture.region, &provider.subnet_ids);
+        let covered: BTreeSet<String> =
+            self.instances_of(&provider.name).map(|instance| instance.availability_zone.clone()).collect();
+        let missing: Vec<String> = zones.into_iter().filter(|zone| !covered.contains(zone)).collect();
+        for (place, zone) in missing.iter().enumerate() {
+            if let Err(reason) = self.launch(provider, need, zone, missing.len() - place) {
+                // Fewer zones than wanted is less redundancy; none at all is a failure.
+                return if self.instances_of(&provider.name).next().is_some() { Ok(()) } else { Err(reason) };
+            }
+        }
+        Ok(())
+    }
+
+    fn launch(&mut self, provider: &CapacityProvider, need: Need, zone: &str, share: usize) -> Result<(), Reason> {
+        let used: u32 = self.instances_of(&provider.name).filter_map(|i| by_name(&i.instance_type)).map(|t| t.vcpus).sum();
+        let left = provider.scaling.max_vcpu_count.saturating_sub(used);
+        let types = provider.requirements.types();
+        let fair = left / u32::try_from(share).unwrap_or(1).max(1);
+        let chosen = choose_type(&types, need, fair).or_else(|| choose_type(&types, need, left));
+        let Some(instance_type) = chosen else {
+            return Err(if choose_type(&types, need, u32::MAX).is_some() {
+                Reason::new(
+                    "CapacityProviderScalingLimitExceeded",
+                    "MinimumExecutionEnvironments can't be provisioned because CapacityProvider has reached maxVCpuCount limit. Increase maxVCpuCount in the CapacityProvider configuration and try again.",
+                )
+            } else {
+                Reason::new(
+                    "InsufficientCapacity",
+                    format!(
+                        "No instance type the capacity provider allows has room for {} vCPU and {} MB beside the {OVERHEAD_VCPUS} vCPU and {OVERHEAD_MEMORY_MIB} MB an instance keeps.",
+                        need.vcpus, need.memory_mib
+                    ),
+                )
+            });
+        };
+        let zones = availability_zones(&self.picture.region, &provider.subnet_ids);
+        let subnet = zones.iter().position(|z| z == zone).and_then(|place| provider.subnet_ids.get(place));
+        let instance = Instance {
+            id: InstanceId::from_random(self.coins.next(), self.coins.next()),
+            capacity_provider: provider.name.clone(),
+            instance_type: instance_type.name(),
+            availability_zone: zone.to_owned(),
+            subnet_id: subnet.cloned().unwrap_or_default(),
+            launched_at: self.now,
+        };
+        self.picture.instances.insert(instance.id.clone(), instance.clone());
+        let why = format!("{} of {} vCPU were used", used, provider.scaling.max_vcpu_count);
+        self.step(Step::LaunchInstance(instance), why);
+        Ok(())
+    }
+
+    fn best_instance(&self, provider: &str, version: &VersionKey, need: Need) -> Option<InstanceId> {
+        let on = |instance: &InstanceId| -> Vec<&Environment> {
+            self.picture.environments.values().filter(|environment| environment.instance == *instance).collect()
+        };
+        let of_version = |instance: &InstanceId| on(instance).iter().filter(|e| e.version == *version).count() as u32;
+        self.instances_of(provider)
+            .filter_map(|instance| {
+                let instance_type = by_name(&instance.instance_type)?;
+                let vcpus: u32 = on(&instance.id).iter().map(|e| e.need.vcpus).sum();
+                let memory: u64 = on(&instance.id).iter().map(|e| e.need.memory_mib).sum();
+                let vcpus_left = instance_type.vcpus.checked_sub(OVERHEAD_VCPUS + vcpus + need.vcpus)?;
+                instance_type.memory_mib.checked_sub(OVERHEAD_MEMORY_MIB + memory + need.memory_mib)?;
+                let of_version_in_zone = self
+                    .instances_of(provider)
+                    .filter(|other| other.availability_zone == instance.availability_zone)
+                    .map(|other| of_version(&other.id))
+                    .sum();
+                let of_version_on_instance = of_version(&instance.id);
+                Some(Score { of_version_in_zone, of_version_on_instance, vcpus_left, id: instance.id.clone() })
+            })
+            .min()
+            .map(|score| score.id)
+    }
+
+    fn emptiest_zone(&self, provider: &CapacityProvider, version: &VersionKey) -> String {
+        let in_zone = |zone: &str| {
+            let instances: BTreeSet<&InstanceId> = self
+                .instances_of(&provider.name)
+                .filter(|instance| instance.availability_zone == zone)
+                .map(|instance| &instance.id)
+                .collect();
+            let environments = self.picture.environments.values();
+            let of_version =
+                environments.filter(|e| e.version == *version && instances.contains(&e.instance)).count();
+            (of_version, instances.len())
+        };
+        let zones = availability_zones(&self.picture.region, &provider.subnet_ids);
+        zones.into_iter().min_by_key(|zone| (in_zone(zone), zone.clone())).unwrap_or_default()
+    }
+
+    fn instances_of(&self, provider: &str) -> impl Iterator<Item = &Instance> {
+        self.picture.instances.values().filter(move |instance| instance.capacity_provider == provider)
+    }
+
+    fn change(&mut self, version: &FunctionVersion, change: VersionChange, why: impl Into<String>) {
+        let step = Step::SetVersion { key: version.key(), publication: version.publication.id, change };
+        self.step(step, why);
+    }
+
+    fn count(&self, key: &VersionKey, of: impl Fn(&Environment) -> bool) -> u32 {
+        let environments = self.picture.environments.values();
+        environments.filter(|environment| environment.version == *key && of(environment)).count() as u32
+    }
+
+    fn ready(&self, publication: PublicationId) -> u32 {
+        let environments = self.picture.environments.values();
+        environments.filter(|e| e.publication == publication && e.state == EnvironmentState::Ready).count() as u32
+    }
+
+    fn alive(&self, publication: PublicationId) -> u32 {
+        let environments = self.picture.environments.values();
+        let alive = |e: &&Environment| {
+            e.publication == publication && matches!(e.state, EnvironmentState::Ready | EnvironmentState::Starting)
+        };
+        environments.filter(alive).count() as u32
+    }
+
+    fn drain(&mut self, ids: Vec<EnvironmentId>, why: &str) {
+        for id in ids {
+            if let Some(environment) = self.picture.environments.get_mut(&id) {
+                environment.state = EnvironmentState::Draining;
+                self.step(Step::DrainEnvironment { id }, why);
+            }
+        }
+    }
+
+    fn running_where(&self, of: impl Fn(&Environment) -> bool) -> Vec<EnvironmentId> {
+        let running = |e: &Environment| matches!(e.state, EnvironmentState::Ready | EnvironmentState::Starting);
+        self.picture.environments.iter().filter(|(_, e)| running(e) && of(e)).map(|(id, _)| *id).collect()
+    }
+
+    fn drain_all(&mut self, version: &FunctionVersion, why: &str) {
+        let key = version.key();
+        self.drain(self.running_where(|e| e.version == key), why);
+    }
+
+    /// Publications that neither serve nor are wanted end, and so does what is over the minimum,
+    /// youngest id first, never more of a publication than its surplus.
+    fn drain_surplus(&mut self, version: &FunctionVersion, minimum: u32) {
+        let key = version.key();
+        let serving = version.serving.as_ref().map(|serving| serving.id);
+        let wanted = match version.last_update {
+            LastUpdate::Failed(_) => None,
+            _ => Some(version.publication.id),
+        };
+        let stale = self.running_where(|e| e.version == key && Some(e.publication) != wanted && Some(e.publication) != serving);
+        self.drain(stale, "a newer publication took over");
+        let current: BTreeSet<PublicationId> = wanted.into_iter().chain(serving).collect();
+        for publication in current {
+            let running = self.running_where(|e| e.publication == publication);
+            let surplus = running.len().saturating_sub(minimum as usize);
+            self.drain(running.into_iter().rev().take(surplus).collect(), "the minimum execution environments were lowered");
+        }
+    }
+
+    /// Environments of versions that are no more.
+    fn orphans(&mut self) {
+        let known: BTreeSet<VersionKey> = self.picture.versions.keys().cloned().collect();
+        let orphans = self.running_where(|e| !known.contains(&e.version));
+        self.drain(orphans, "its function version was deleted");
+    }
+
+    fn empty_instances(&mut self) {
+        let used: BTreeSet<InstanceId> = self.picture.environments.values().map(|e| e.instance.clone()).collect();
+        self.memory.empty_since.retain(|id, _| !used.contains(id) && self.picture.instances.contains_key(id));
+        let empty: Vec<InstanceId> = self.picture.instances.keys().filter(|id| !used.contains(id)).cloned().collect();
+        for id in empty {
+            let provider = self.picture.instances.get(&id).map(|instance| instance.capacity_provider.clone());
+            let provider_ends = provider
+                .and_then(|name| self.picture.providers.get(&name))
+                .is_none_or(|provider| provider.state == ProviderState::Deleting);
+            let since = *self.memory.empty_since.entry(id.clone()).or_insert(self.now);
+            if provider_ends || self.now.seconds_since(since) >= EMPTY_INSTANCE_SECONDS {
+                self.memory.empty_since.remove(&id);
+                self.picture.instances.remove(&id);
+                let why = if provider_ends { "its capacity provider is being deleted" } else { "no execution environment is left on it" };
+                self.step(Step::TerminateInstance { id }, why);
+            } else {
+                self.wake_at(since.plus_seconds(EMPTY_INSTANCE_SECONDS));
+            }
+        }
+    }
+
+    /// What is Deleting goes when nothing of it runs any more.
+    fn removals(&mut self) {
+        let deleting: Vec<VersionKey> = self
+            .picture
+            .versions
+            .values()
+            .filter(|version| version.state == VersionState::Deleting)
+            .map(FunctionVersion::key)
+            .collect();
+        for key in deleting {
+            if self.count(&key, |_| true) == 0 {
+                self.picture.versions.remove(&key);
+                self.step(Step::RemoveVersion { key }, "its last execution environment ended");
+            }
+        }
+        for name in self.picture.functions_deleting.clone() {
+            if !self.picture.versions.keys().any(|key| key.function == name) {
+                self.step(Step::RemoveFunction { name }, "its last version is gone");
+            }
+        }
+        let providers: Vec<String> = self
+            .picture
+            .providers
+            .values()
+            .filter(|provider| provider.state == ProviderState::Deleting)
+            .map(|provider| provider.name.clone())
+            .collect();
+        for name in providers {
+            if self.instances_of(&name).next().is_none() {
+                self.step(Step::RemoveProvider { name }, "its last instance ended");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,329 @@
+//! A small world that carries plans out, so that tests read as what happens.
+
+use super::*;
+use crate::capacity_provider::{
+    InstanceRequirements, ProviderLogging, ProviderScaling, ScalingMode, TypeFilter,
+};
+use crate::function::{Code, FunctionConfiguration, FunctionLogging, ManagedInstancesConfig, ScalingConfig};
+
+struct World {
+    picture: Picture,
+    memory: Memory,
+    now: PolicyTime,
+    coins: Coins,
+    last: Plan,
+}
+
+fn provider(max_vcpu_count: u32) -> CapacityProvider {
+    CapacityProvider {
+        name: "cp".into(),
+        state: ProviderState::Pending,
+        subnet_ids: vec!["subnet-1".into(), "subnet-2".into(), "subnet-3".into()],
+        security_group_ids: vec![],
+        operator_role_arn: String::new(),
+        requirements: InstanceRequirements { architecture: Architecture::X86_64, types: TypeFilter::Any },
+        scaling: ProviderScaling { max_vcpu_count, mode: ScalingMode::Auto },
+        kms_key_arn: None,
+        tags: BTreeMap::new(),
+        propagate_tags: None,
+        logging: ProviderLogging { system_log_level: "INFO".into(), log_group: String::new() },
+        last_modified_epoch_millis: 0,
+    }
+}
+
+fn publication(id: u128) -> Publication {
+    Publication {
+        id: PublicationId(id),
+        configuration: FunctionConfiguration {
+            runtime: "python3.13".into(),
+            role: String::new(),
+            handler: "app.handler".into(),
+            description: String::new(),
+            timeout_seconds: 3,
+            memory_size_mib: 2048,
+            ephemeral_storage_mib: 512,
+            architecture: Architecture::X86_64,
+            environment: BTreeMap::new(),
+            logging: FunctionLogging {
+                application_log_level: "INFO".into(),
+                system_log_level: "INFO".into(),
+                log_group: String::new(),
+            },
+            managed_instances: ManagedInstancesConfig {
+                capacity_provider: "cp".into(),
+                per_execution_environment_max_concurrency: 16,
+                memory_gib_per_vcpu_hundredths: 200,
+            },
+        },
+        code: Code { sha256: "00".into(), size_bytes: 1 },
+    }
+}
+
+fn version(function: &str, id: u128) -> FunctionVersion {
+    FunctionVersion {
+        function: function.into(),
+        version: crate::identity::LATEST_PUBLISHED.into(),
+        publication: publication(id),
+        serving: None,
+        description: String::new(),
+        state: VersionState::Pending,
+        state_reason: Some(Reason::creating()),
+        last_update: LastUpdate::InProgress,
+        scaling: ScalingConfig::default(),
+        revision_id: String::new(),
+        last_modified_epoch_millis: 0,
+    }
+}
+
+impl World {
+    fn new(max_vcpu_count: u32) -> Self {
+        let machine = Machine {
+            architecture: Architecture::X86_64,
+            any_architecture: false,
+            installed_runtimes: BTreeSet::from(["python3.13".to_owned()]),
+        };
+        let picture = Picture {
+            region: "us-east-1".into(),
+            providers: BTreeMap::from([("cp".to_owned(), provider(max_vcpu_count))]),
+            versions: BTreeMap::new(),
+            functions_deleting: BTreeSet::new(),
+            instances: BTreeMap::new(),
+            environments: BTreeMap::new(),
+            machine,
+        };
+        Self { picture, memory: Memory::default(), now: PolicyTime(0), coins: Coins::from_seed(1), last: Plan::default() }
+    }
+
+    fn publish(&mut self, function: &str, id: u128) -> VersionKey {
+        let fresh = version(function, id);
+        let key = fresh.key();
+        match self.picture.versions.get_mut(&key) {
+            Some(existing) => {
+                existing.publication = fresh.publication;
+                existing.last_update = LastUpdate::InProgress;
+            }
+            None => {
+                self.picture.versions.insert(key.clone(), fresh);
+            }
+        }
+        key
+    }
+
+    /// Decides once and carries the plan out; `start` says what becomes of a starting environment.
+    fn turn(&mut self, start: impl Fn(&Environment) -> EnvironmentState) {
+        let (plan, memory) = decide(self.picture.clone(), self.memory.clone(), self.now, &mut self.coins);
+        self.memory = memory;
+        for (step, _) in &plan.steps {
+            let picture = &mut self.picture;
+            match step.clone() {
+                Step::ActivateProvider { name } => picture.providers.get_mut(&name).unwrap().state = ProviderState::Active,
+                Step::RemoveProvider { name } => drop(picture.providers.remove(&name)),
+                Step::LaunchInstance(instance) => drop(picture.instances.insert(instance.id.clone(), instance)),
+                Step::TerminateInstance { id } => drop(picture.instances.remove(&id)),
+                Step::StartEnvironment { id, mut environment } => {
+                    environment.state = start(&environment);
+                    picture.environments.insert(id, environment);
+                }
+                Step::DrainEnvironment { id } => {
+                    let reason = Reason::new("Drained", "drained");
+                    picture.environments.get_mut(&id).unwrap().state = EnvironmentState::Ended { reason, was_ready: true };
+                }
+                Step::ForgetEnvironment { id } => drop(picture.environments.remove(&id)),
+                Step::RemoveVersion { key } => drop(picture.versions.remove(&key)),
+                Step::RemoveFunction { name } => drop(picture.functions_deleting.remove(&name)),
+                Step::SetVersion { key, change, .. } => apply(picture.versions.get_mut(&key).unwrap(), change),
+            }
+        }
+        let vcpus: u32 =
+            self.picture.instances.values().map(|i| by_name(&i.instance_type).unwrap().vcpus).sum();
+        assert!(self.picture.providers.values().all(|p| vcpus <= p.scaling.max_vcpu_count), "the cap holds");
+        self.last = plan;
+    }
+
+    fn settle(&mut self) {
+        for _ in 0..6 {
+            self.turn(|_| EnvironmentState::Ready);
+        }
+        assert_eq!(self.last.steps, [], "a settled world needs nothing");
+    }
+
+    fn state(&self, key: &VersionKey) -> VersionState {
+        self.picture.versions[key].state
+    }
+
+    fn running(&self, id: u128) -> usize {
+        self.picture.environments.values().filter(|e| e.publication == PublicationId(id)).count()
+    }
+}
+
+fn apply(version: &mut FunctionVersion, change: VersionChange) {
+    match change {
+        VersionChange::Activate => {
+            version.serving = Some(version.publication.clone());
+            version.state = VersionState::Active;
+            version.last_update = LastUpdate::Successful;
+        }
+        VersionChange::Fail(reason) => {
+            version.state = VersionState::Failed;
+            version.state_reason = Some(reason);
+        }
+        VersionChange::FailUpdate(reason) => version.last_update = LastUpdate::Failed(reason),
+        VersionChange::Deactivate => version.state = VersionState::Deactivating,
+        VersionChange::Deactivated => version.state = VersionState::Deactivated,
+        VersionChange::Reactivate => version.state = VersionState::Pending,
+    }
+}
+
+#[test]
+fn three_functions_fit_three_instances_in_three_zones() {
+    let mut world = World::new(400);
+    let keys = [world.publish("a", 1), world.publish("b", 2), world.publish("c", 3)];
+    world.settle();
+    assert!(keys.iter().all(|key| world.state(key) == VersionState::Active));
+    let zones: BTreeSet<&str> = world.picture.instances.values().map(|i| i.availability_zone.as_str()).collect();
+    assert_eq!(zones, BTreeSet::from(["us-east-1a", "us-east-1b", "us-east-1c"]));
+    assert_eq!(world.picture.instances.len(), 3);
+    for id in 1..=3 {
+        let on: BTreeSet<&InstanceId> = world
+            .picture
+            .environments
+            .values()
+            .filter(|e| e.publication == PublicationId(id))
+            .map(|e| &e.instance)
+            .collect();
+        assert_eq!(on.len(), 3, "each function has one environment in each zone");
+    }
+}
+
+#[test]
+fn a_cap_too_small_fails_the_version_with_aws_s_sentence() {
+    let mut world = World::new(2);
+    let key = world.publish("a", 1);
+    world.settle();
+    assert_eq!(world.state(&key), VersionState::Failed);
+    let reason = world.picture.versions[&key].state_reason.clone().unwrap();
+    assert_eq!(reason.code, "CapacityProviderScalingLimitExceeded");
+    assert!(reason.text.starts_with("MinimumExecutionEnvironments can't be provisioned"));
+    assert_eq!(world.picture.environments.len(), 0);
+}
+
+#[test]
+fn a_runtime_that_is_not_installed_and_a_foreign_architecture_fail_with_the_mend() {
+    let mut world = World::new(400);
+    let key = world.publish("a", 1);
+    world.picture.versions.get_mut(&key).unwrap().publication.configuration.runtime = "nodejs24.x".into();
+    let arm = world.publish("b", 2);
+    world.picture.versions.get_mut(&arm).unwrap().publication.configuration.architecture = Architecture::Arm64;
+    world.settle();
+    let reason = |key| world.picture.versions[key].state_reason.clone().unwrap();
+    assert_eq!(reason(&key).code, "InvalidRuntime");
+    assert!(reason(&key).text.contains("ondol runtime install nodejs24.x"));
+    assert!(reason(&arm).text.contains("--any-architecture"));
+}
+
+#[test]
+fn three_failed_starts_fail_the_version_with_the_last_reason() {
+    let mut world = World::new(400);
+    let key = world.publish("a", 1);
+    let broken = |_: &Environment| EnvironmentState::Ended {
+        reason: Reason::new("FunctionError.RuntimeInitError", "import failed"),
+        was_ready: false,
+    };
+    for _ in 0..4 {
+        world.turn(broken);
+        world.now = world.now.plus_seconds(400);
+    }
+    assert_eq!(world.state(&key), VersionState::Failed);
+    assert_eq!(world.picture.versions[&key].state_reason.clone().unwrap().code, "FunctionError.RuntimeInitError");
+}
+
+#[test]
+fn a_republish_rolls_over_with_the_new_ready_before_the_old_drains() {
+    let mut world = World::new(400);
+    let key = world.publish("a", 1);
+    world.settle();
+    world.publish("a", 2);
+    world.turn(|_| EnvironmentState::Starting);
+    assert_eq!((world.running(1), world.running(2)), (3, 3));
+    world.turn(|_| EnvironmentState::Starting);
+    assert_eq!((world.running(1), world.running(2)), (3, 3), "nothing drains while the new is not ready");
+    for environment in world.picture.environments.values_mut() {
+        environment.state = EnvironmentState::Ready;
+    }
+    world.settle();
+    assert_eq!((world.running(1), world.running(2), world.state(&key)), (0, 3, VersionState::Active));
+}
+
+#[test]
+fn a_failed_roll_over_keeps_what_serves() {
+    let mut world = World::new(400);
+    let key = world.publish("a", 1);
+    world.settle();
+    world.publish("a", 2);
+    for _ in 0..5 {
+        world.turn(|e| match e.publication.0 {
+            1 => EnvironmentState::Ready,
+            _ => EnvironmentState::Ended { reason: Reason::new("FunctionError.RuntimeInitError", "x"), was_ready: false },
+        });
+        world.now = world.now.plus_seconds(400);
+    }
+    let version = &world.picture.versions[&key];
+    assert_eq!((version.state, world.running(1), world.running(2)), (VersionState::Active, 3, 0));
+    assert!(matches!(&version.last_update, LastUpdate::Failed(reason) if reason.code == "FunctionError.RuntimeInitError"));
+}
+
+#[test]
+fn the_minimum_is_followed_up_down_to_zero_and_back() {
+    let mut world = World::new(400);
+    let key = world.publish("a", 1);
+    world.settle();
+    for (min, max, state, count) in [
+        (Some(5), None, VersionState::Active, 5),
+        (Some(1), Some(1), VersionState::Active, 1),
+        (Some(0), Some(0), VersionState::Deactivated, 0),
+        (Some(2), Some(4), VersionState::Active, 2),
+    ] {
+        world.picture.versions.get_mut(&key).unwrap().scaling = ScalingConfig { min, max };
+        world.settle();
+        assert_eq!((world.state(&key), world.running(1)), (state, count), "min {min:?} max {max:?}");
+    }
+}
+
+#[test]
+fn a_crashed_environment_is_replaced_at_once() {
+    let mut world = World::new(400);
+    world.publish("a", 1);
+    world.settle();
+    let first = *world.picture.environments.keys().next().unwrap();
+    let reason = Reason::new("Runtime.ExitError", "exit status 1");
+    world.picture.environments.get_mut(&first).unwrap().state = EnvironmentState::Ended { reason, was_ready: true };
+    world.turn(|_| EnvironmentState::Ready);
+    assert_eq!(world.running(1), 3);
+    assert!(!world.picture.environments.contains_key(&first));
+}
+
+#[test]
+fn deletion_drains_then_removes_and_empty_instances_end() {
+    let mut world = World::new(400);
+    let key = world.publish("a", 1);
+    world.settle();
+    world.picture.versions.get_mut(&key).unwrap().state = VersionState::Deleting;
+    world.picture.functions_deleting.insert("a".into());
+    world.settle();
+    assert!(world.picture.versions.is_empty() && world.picture.functions_deleting.is_empty());
+    assert_eq!(world.picture.instances.len(), 3, "empty instances stay for a while");
+    world.now = world.now.plus_seconds(EMPTY_INSTANCE_SECONDS);
+    world.settle();
+    assert_eq!(world.picture.instances.len(), 0);
+    world.picture.providers.get_mut("cp").unwrap().state = ProviderState::Deleting;
+    world.settle();
+    assert!(world.picture.providers.is_empty());
+}
+
+#[test]
+fn the_same_picture_gives_the_same_plan() {
+    let mut world = World::new(400);
+    world.publish("a", 1);
+    let run = || decide(world.picture.clone(), Memory::default(), PolicyTime(5), &mut Coins::from_seed(9));
+    assert_eq!(run(), run());
+}

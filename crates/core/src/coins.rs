@@ -1,0 +1,24 @@
+//! Chance and fresh identities as an argument: a small generator (SplitMix64) from a seed given from outside.
+
+/// A stream of random numbers. The same seed gives the same stream.
+#[derive(Debug, Clone)]
+pub struct Coins(u64);
+
+impl Coins {
+    pub fn from_seed(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    /// A number below `bound`; 0 when the bound is 0.
+    pub fn below(&mut self, bound: usize) -> usize {
+        usize::try_from((u128::from(self.next()) * bound as u128) >> 64).unwrap_or(0)
+    }
+}

@@ -1,0 +1,212 @@
+//! Functions, their versions, and what one publish freezes.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::identity::{LATEST_PUBLISHED, PublicationId};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Architecture {
+    #[serde(rename = "x86_64")]
+    X86_64,
+    #[serde(rename = "arm64")]
+    Arm64,
+}
+
+impl Architecture {
+    pub fn parse(name: &str) -> Option<Self> {
+        match name {
+            "x86_64" => Some(Self::X86_64),
+            "arm64" => Some(Self::Arm64),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Architecture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::X86_64 => "x86_64",
+            Self::Arm64 => "arm64",
+        })
+    }
+}
+
+/// What a user configures of a function. Every field acts; what would not is refused at the door.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FunctionConfiguration {
+    pub runtime: String,
+    pub role: String,
+    pub handler: String,
+    pub description: String,
+    pub timeout_seconds: u32,
+    pub memory_size_mib: u32,
+    pub ephemeral_storage_mib: u32,
+    pub architecture: Architecture,
+    pub environment: BTreeMap<String, String>,
+    pub logging: FunctionLogging,
+    pub managed_instances: ManagedInstancesConfig,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FunctionLogging {
+    pub application_log_level: String,
+    pub system_log_level: String,
+    pub log_group: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ManagedInstancesConfig {
+    pub capacity_provider: String,
+    pub per_execution_environment_max_concurrency: u32,
+    /// Hundredths of a GiB for each vCPU: 2.0 is 200.
+    pub memory_gib_per_vcpu_hundredths: u32,
+}
+
+impl FunctionConfiguration {
+    /// Whole by the rules of [`crate::managed_instances`], checked before a configuration is accepted.
+    pub fn vcpus(&self) -> u32 {
+        let per_vcpu = self.managed_instances.memory_gib_per_vcpu_hundredths.max(1);
+        self.memory_size_mib * 100 / (1024 * per_vcpu)
+    }
+}
+
+/// A deployment package, by the hash of its bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Code {
+    /// Hex; the API shows the same hash in base64.
+    pub sha256: String,
+    pub size_bytes: u64,
+}
+
+/// The unpublished function: `$LATEST`, which Lambda Managed Instances never invokes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Function {
+    pub name: String,
+    pub configuration: FunctionConfiguration,
+    pub code: Code,
+    pub tags: BTreeMap<String, String>,
+    pub revision_id: String,
+    pub last_modified_epoch_millis: i64,
+    /// The number the next numbered version gets.
+    pub next_version: u64,
+    pub deleting: bool,
+}
+
+/// Code and configuration as one publish froze them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Publication {
+    pub id: PublicationId,
+    pub configuration: FunctionConfiguration,
+    pub code: Code,
+}
+
+/// A published version: a number, or `$LATEST.PUBLISHED`, which each publish to it replaces.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FunctionVersion {
+    pub function: String,
+    pub version: String,
+    /// What is meant to run.
+    pub publication: Publication,
+    /// What answers invokes now, while a newer publication is getting ready; the same one once it is.
+    pub serving: Option<Publication>,
+    pub description: String,
+    pub state: VersionState,
+    pub state_reason: Option<Reason>,
+    pub last_update: LastUpdate,
+    pub scaling: ScalingConfig,
+    pub revision_id: String,
+    pub last_modified_epoch_millis: i64,
+}
+
+impl FunctionVersion {
+    pub fn key(&self) -> VersionKey {
+        VersionKey { function: self.function.clone(), version: self.version.clone() }
+    }
+
+    pub fn is_latest_published(&self) -> bool {
+        self.version == LATEST_PUBLISHED
+    }
+
+    /// Whether a newer publication waits to take over from the one that serves.
+    pub fn is_rolling_over(&self) -> bool {
+        self.serving.as_ref().is_some_and(|serving| serving.id != self.publication.id)
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct VersionKey {
+    pub function: String,
+    pub version: String,
+}
+
+impl fmt::Display for VersionKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.function, self.version)
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum VersionState {
+    Pending,
+    Active,
+    Failed,
+    Deactivating,
+    Deactivated,
+    Deleting,
+}
+
+impl fmt::Display for VersionState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LastUpdate {
+    Successful,
+    InProgress,
+    Failed(Reason),
+}
+
+/// Why something is as it is: AWS's reason code, and the sentence for people.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reason {
+    pub code: String,
+    pub text: String,
+}
+
+impl Reason {
+    pub fn new(code: &str, text: impl Into<String>) -> Self {
+        Self { code: code.into(), text: text.into() }
+    }
+
+    pub fn creating() -> Self {
+        Self::new("Creating", "The function is being created.")
+    }
+}
+
+/// `Min` and `Max` execution environments of a version. Both unset is AWS's default.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ScalingConfig {
+    pub min: Option<u32>,
+    pub max: Option<u32>,
+}
+
+/// Execution environments of a version whose scaling config says nothing. Source: AWS's scaling page.
+pub const MIN_EXECUTION_ENVIRONMENTS_DEFAULT: u32 = 3;
+
+impl ScalingConfig {
+    /// How many environments are kept running.
+    pub fn minimum(&self) -> u32 {
+        let default = MIN_EXECUTION_ENVIRONMENTS_DEFAULT.min(self.max.unwrap_or(u32::MAX));
+        self.min.unwrap_or(default)
+    }
+
+    /// Min 0 and Max 0 deactivate a version; traffic never reactivates it.
+    pub fn deactivates(&self) -> bool {
+        self.max == Some(0)
+    }
+}

@@ -1,0 +1,208 @@
+//! Names, ARNs and ids.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Whose resources these are and where: the fixed parts of every ARN.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Home {
+    pub region: String,
+    pub account_id: String,
+}
+
+impl Home {
+    pub fn function_arn(&self, name: &str, qualifier: Option<&str>) -> String {
+        let Self { region, account_id } = self;
+        match qualifier {
+            Some(qualifier) => format!("arn:aws:lambda:{region}:{account_id}:function:{name}:{qualifier}"),
+            None => format!("arn:aws:lambda:{region}:{account_id}:function:{name}"),
+        }
+    }
+
+    pub fn capacity_provider_arn(&self, name: &str) -> String {
+        format!("arn:aws:lambda:{}:{}:capacity-provider:{name}", self.region, self.account_id)
+    }
+}
+
+/// The word after a function's name that says which version is meant.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Qualifier {
+    Latest,
+    LatestPublished,
+    Version(u64),
+    Alias(String),
+}
+
+pub const LATEST: &str = "$LATEST";
+pub const LATEST_PUBLISHED: &str = "$LATEST.PUBLISHED";
+
+impl Qualifier {
+    pub fn parse(text: &str) -> Self {
+        match text {
+            LATEST => Self::Latest,
+            LATEST_PUBLISHED => Self::LatestPublished,
+            _ => text.parse().map_or_else(|_| Self::Alias(text.to_owned()), Self::Version),
+        }
+    }
+}
+
+impl fmt::Display for Qualifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Latest => f.write_str(LATEST),
+            Self::LatestPublished => f.write_str(LATEST_PUBLISHED),
+            Self::Version(number) => write!(f, "{number}"),
+            Self::Alias(name) => f.write_str(name),
+        }
+    }
+}
+
+/// A function as callers name it: a name, a partial ARN (`123456789012:function:name`) or an ARN, each
+/// with or without a qualifier. The form itself has been checked against the model's pattern before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FunctionReference {
+    pub region: Option<String>,
+    pub account_id: Option<String>,
+    pub name: String,
+    pub qualifier: Option<String>,
+}
+
+impl FunctionReference {
+    pub fn parse(text: &str) -> Self {
+        let mut region = None;
+        let mut parts: Vec<&str> = text.split(':').collect();
+        if text.starts_with("arn:") && parts.len() >= 6 {
+            region = Some(parts[3].to_owned());
+            parts.drain(..4);
+        }
+        let account_id = match parts.first() {
+            Some(first) if parts.len() > 1 && first.len() == 12 && first.bytes().all(|b| b.is_ascii_digit()) => {
+                Some(parts.remove(0).to_owned())
+            }
+            _ => None,
+        };
+        if parts.len() > 1 && parts[0] == "function" {
+            parts.remove(0);
+        }
+        Self {
+            region,
+            account_id,
+            name: parts.first().copied().unwrap_or_default().to_owned(),
+            qualifier: parts.get(1).map(|&part| part.to_owned()),
+        }
+    }
+}
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub String);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+id!(
+    /// An instance of a capacity provider: `i-` and 17 hex digits.
+    InstanceId
+);
+
+macro_rules! number_id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(into = "String", try_from = "String")]
+        pub struct $name(pub u128);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{:032x}", self.0)
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(id: $name) -> Self {
+                id.to_string()
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = std::num::ParseIntError;
+            fn try_from(text: String) -> Result<Self, Self::Error> {
+                u128::from_str_radix(&text, 16).map(Self)
+            }
+        }
+    };
+}
+
+number_id!(
+    /// One execution environment: one contained process tree. Written as 32 hex digits.
+    EnvironmentId
+);
+number_id!(
+    /// Code and configuration frozen by one publish. A republished `$LATEST.PUBLISHED` is a new publication.
+    PublicationId
+);
+number_id!(
+    /// One invocation, shown to users as a UUID.
+    RequestId
+);
+
+impl RequestId {
+    /// `8-4-4-4-12` hex digits, with the version and variant bits of a random UUID.
+    pub fn uuid(self) -> String {
+        let value = self.0 & !(0xF << 76) & !(0x3 << 62) | (0x4 << 76) | (0x2 << 62);
+        let hex = format!("{value:032x}");
+        format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+    }
+}
+
+impl InstanceId {
+    pub fn from_random(bits: u64, more: u64) -> Self {
+        Self(format!("i-{bits:016x}{:x}", more & 0xF))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_form_of_a_function_reference() {
+        let full = "arn:aws:lambda:eu-west-1:123456789012:function:f:$LATEST.PUBLISHED";
+        for (text, region, account, name, qualifier) in [
+            ("f", None, None, "f", None),
+            ("f:3", None, None, "f", Some("3")),
+            ("123456789012:function:f", None, Some("123456789012"), "f", None),
+            ("123456789012:f:live", None, Some("123456789012"), "f", Some("live")),
+            ("function:f", None, None, "f", None),
+            (full, Some("eu-west-1"), Some("123456789012"), "f", Some("$LATEST.PUBLISHED")),
+        ] {
+            let reference = FunctionReference::parse(text);
+            assert_eq!(
+                (
+                    reference.region.as_deref(),
+                    reference.account_id.as_deref(),
+                    reference.name.as_str(),
+                    reference.qualifier.as_deref()
+                ),
+                (region, account, name, qualifier),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn request_ids_are_version_4_uuids() {
+        let uuid = RequestId(u128::MAX).uuid();
+        assert_eq!(uuid, "ffffffff-ffff-4fff-bfff-ffffffffffff");
+        assert_eq!(RequestId(0).uuid(), "00000000-0000-4000-8000-000000000000");
+    }
+}

@@ -1,0 +1,18 @@
+//! The decisions: nouns whose illegal states cannot be written down, and pure deciders over them.
+//!
+//! Nothing here reads a clock, draws a random number, opens a file or socket, or spawns anything: time,
+//! chance and identity are arguments. Collections iterate in order and ties are broken by id, so that the
+//! same input gives the same decision, in production and in a test.
+
+pub mod capacity;
+pub mod capacity_provider;
+pub mod coins;
+pub mod function;
+pub mod gate;
+pub mod identity;
+pub mod instance_type;
+pub mod managed_instances;
+pub mod place;
+pub mod runtime;
+pub mod slots;
+pub mod time;

@@ -1,0 +1,10 @@
+//! The Lambda service: generated types and tables (`cargo xtask codegen`).
+
+#[rustfmt::skip]
+#[allow(clippy::unreadable_literal)]
+pub mod tables;
+pub mod types;
+
+/// The tables of this service, as the codecs take them.
+pub static SERVICE: crate::model::Service =
+    crate::model::Service { operations: tables::OPERATIONS, shapes: tables::SHAPES, errors: tables::ERRORS };

@@ -1,0 +1,13 @@
+//! AWS on the wire: shapes, tables and codecs. Knows nothing of Ondol, reads no clock, opens no socket.
+
+mod blob;
+pub mod fault;
+pub mod lambda;
+pub mod model;
+pub mod rest_json;
+pub mod sigv4;
+pub mod time;
+pub mod uri;
+pub mod validate;
+
+pub use blob::Blob;

@@ -1,0 +1,95 @@
+//! What the generated tables are made of. All of it is constant data.
+
+/// A shape's place in its service's shape table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ShapeNumber(pub u16);
+
+/// One AWS service: its operations, the shapes they use, the errors they may answer.
+#[derive(Debug)]
+pub struct Service {
+    pub operations: &'static [Operation],
+    pub shapes: &'static [Shape],
+    pub errors: &'static [ErrorShape],
+}
+
+impl Service {
+    pub fn shape(&self, number: ShapeNumber) -> &'static Shape {
+        &self.shapes[usize::from(number.0)]
+    }
+
+    pub fn operation(&self, name: &str) -> Option<&'static Operation> {
+        self.operations.iter().find(|operation| operation.name == name)
+    }
+
+    pub fn error(&self, code: &str) -> Option<&'static ErrorShape> {
+        self.errors.iter().find(|error| error.code == code)
+    }
+}
+
+#[derive(Debug)]
+pub struct Operation {
+    pub name: &'static str,
+    pub method: &'static str,
+    /// The path with its labels in braces; a label that ends in `+` takes slashes too.
+    pub path: &'static str,
+    /// A query pair that belongs to the address itself, such as `find=LayerVersion`; usually empty.
+    pub constant_query: &'static str,
+    /// HTTP status of a success.
+    pub status: u16,
+    pub input: Option<ShapeNumber>,
+    pub output: Option<ShapeNumber>,
+}
+
+#[derive(Debug)]
+pub struct Shape {
+    pub name: &'static str,
+    pub kind: Kind,
+    /// Bound on the value of a number, the length of a string, list, map or blob.
+    pub min: Option<f64>,
+    pub max: Option<f64>,
+    /// A Java regular expression the whole string must match.
+    pub pattern: Option<&'static str>,
+    /// The values of an enumeration, in the model's order; empty for anything else.
+    pub values: &'static [&'static str],
+    pub sensitive: bool,
+}
+
+#[derive(Debug)]
+pub enum Kind {
+    Structure(&'static [Member]),
+    String,
+    Integer,
+    Double,
+    Boolean,
+    Blob,
+    List(ShapeNumber),
+    Map { key: ShapeNumber, value: ShapeNumber },
+}
+
+#[derive(Debug)]
+pub struct Member {
+    pub name: &'static str,
+    pub shape: ShapeNumber,
+    pub required: bool,
+    pub location: Location,
+}
+
+/// Where a member travels in a REST request or answer.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Location {
+    Body,
+    /// The member is the whole body.
+    Payload,
+    Uri(&'static str),
+    Query(&'static str),
+    Header(&'static str),
+    Status,
+}
+
+#[derive(Debug)]
+pub struct ErrorShape {
+    pub code: &'static str,
+    pub status: u16,
+    /// `Message` or `message`, as this error spells it.
+    pub message_member: &'static str,
+}

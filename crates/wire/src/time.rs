@@ -1,0 +1,80 @@
+//! Calendar text of the forms AWS uses, from seconds since the epoch. Days-to-date after Howard Hinnant's
+//! published algorithm (proleptic Gregorian calendar).
+
+/// Year, month, day, hour, minute, second of a moment in UTC.
+fn civil(epoch_seconds: i64) -> (i64, i64, i64, i64, i64, i64) {
+    let days = epoch_seconds.div_euclid(86_400);
+    let rest = epoch_seconds.rem_euclid(86_400);
+    let z = days + 719_468;
+    let era = z.div_euclid(146_097);
+    let doe = z.rem_euclid(146_097);
+    let yoe = (doe - doe / 1_460 + doe / 36_524 - doe / 146_096) / 365;
+    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
+    let mp = (5 * doy + 2) / 153;
+    let month = if mp < 10 { mp + 3 } else { mp - 9 };
+    let year = yoe + era * 400 + i64::from(month <= 2);
+    (year, month, doy - (153 * mp + 2) / 5 + 1, rest / 3_600, rest / 60 % 60, rest % 60)
+}
+
+/// `20261122T095603Z`, as in `X-Amz-Date`.
+pub fn amz_date(epoch_seconds: i64) -> String {
+    let (y, m, d, h, min, s) = civil(epoch_seconds);
+    format!("{y:04}{m:02}{d:02}T{h:02}{min:02}{s:02}Z")
+}
+
+/// `2026-11-22T09:56:03.000+0000`, as Lambda writes `LastModified`.
+pub fn lambda_timestamp(epoch_millis: i64) -> String {
+    let (y, m, d, h, min, s) = civil(epoch_millis.div_euclid(1_000));
+    format!("{y:04}-{m:02}-{d:02}T{h:02}:{min:02}:{s:02}.{:03}+0000", epoch_millis.rem_euclid(1_000))
+}
+
+/// `2026-11-22T09:56:03.000Z`, as log lines carry it.
+pub fn iso_8601_millis(epoch_millis: i64) -> String {
+    let (y, m, d, h, min, s) = civil(epoch_millis.div_euclid(1_000));
+    format!("{y:04}-{m:02}-{d:02}T{h:02}:{min:02}:{s:02}.{:03}Z", epoch_millis.rem_euclid(1_000))
+}
+
+/// Reads `20261122T095603Z` back; `None` for anything else.
+pub fn parse_amz_date(text: &str) -> Option<i64> {
+    let bytes = text.as_bytes();
+    if bytes.len() != 16 || bytes[8] != b'T' || bytes[15] != b'Z' {
+        return None;
+    }
+    let number = |range: std::ops::Range<usize>| {
+        let part = text.get(range)?;
+        part.bytes().all(|b| b.is_ascii_digit()).then(|| part.parse::<i64>().ok())?
+    };
+    let (y, m, d) = (number(0..4)?, number(4..6)?, number(6..8)?);
+    let (h, min, s) = (number(9..11)?, number(11..13)?, number(13..15)?);
+    if !(1..=12).contains(&m) || !(1..=31).contains(&d) || h > 23 || min > 59 || s > 60 {
+        return None;
+    }
+    let year = y - i64::from(m <= 2);
+    let era = year.div_euclid(400);
+    let yoe = year.rem_euclid(400);
+    let doy = (153 * (if m > 2 { m - 3 } else { m + 9 }) + 2) / 5 + d - 1;
+    let doe = yoe * 365 + yoe / 4 - yoe / 100 + doy;
+    Some((era * 146_097 + doe - 719_468) * 86_400 + h * 3_600 + min * 60 + s)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn known_moments() {
+        assert_eq!(amz_date(0), "19700101T000000Z");
+        assert_eq!(amz_date(1_795_341_363), "20261122T095603Z");
+        assert_eq!(lambda_timestamp(951_782_400_007), "2000-02-29T00:00:00.007+0000");
+    }
+
+    #[test]
+    fn dates_read_back_as_written() {
+        for seconds in [0, 951_782_400, 1_795_341_363, 4_102_444_799] {
+            assert_eq!(parse_amz_date(&amz_date(seconds)), Some(seconds));
+        }
+        for bad in ["", "20261122T095603", "2026112aT095603Z", "20261322T095603Z", "é0261122T09560Z"] {
+            assert_eq!(parse_amz_date(bad), None, "{bad}");
+        }
+    }
+}
