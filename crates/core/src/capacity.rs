@@ -328,7 +328,7 @@ impl Planner<'_> {
                 self.best_instance(&provider.name, &version.key(), need).ok_or_else(full)?
             }
         };
-        let id = EnvironmentId(u128::from(self.coins.next()) << 64 | u128::from(self.coins.next()));
+        let id = EnvironmentId(u128::from(self.coins.flip()) << 64 | u128::from(self.coins.flip()));
         let environment = Environment {
             version: version.key(),
             publication: publication.id,
@@ -381,7 +381,7 @@ impl Planner<'_> {
         let zones = availability_zones(&self.picture.region, &provider.subnet_ids);
         let subnet = zones.iter().position(|z| z == zone).and_then(|place| provider.subnet_ids.get(place));
         let instance = Instance {
-            id: InstanceId::from_random(self.coins.next(), self.coins.next()),
+            id: InstanceId::from_random(self.coins.flip(), self.coins.flip()),
             capacity_provider: provider.name.clone(),
             instance_type: instance_type.name(),
             availability_zone: zone.to_owned(),

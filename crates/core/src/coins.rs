@@ -9,7 +9,7 @@ impl Coins {
         Self(seed)
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub fn flip(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -19,6 +19,6 @@ impl Coins {
 
     /// A number below `bound`; 0 when the bound is 0.
     pub fn below(&mut self, bound: usize) -> usize {
-        usize::try_from((u128::from(self.next()) * bound as u128) >> 64).unwrap_or(0)
+        usize::try_from((u128::from(self.flip()) * bound as u128) >> 64).unwrap_or(0)
     }
 }

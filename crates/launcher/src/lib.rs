@@ -1,0 +1,172 @@
+//! The small single-threaded process that makes contained processes.
+//!
+//! It owns: the process trees, namespaces, mounts and control groups of execution environments. It must
+//! never: run a thread, parse what a function wrote, or know what an invocation is. It dies with its
+//! server (its socket closes), and what it made dies with it.
+
+pub mod cgroup;
+pub mod channel;
+mod container;
+mod init;
+mod plain;
+mod sys;
+
+use std::collections::BTreeMap;
+use std::net::TcpListener;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+
+use ondol_core::identity::EnvironmentId;
+use ondol_protocol::containment::{Exit, LOG_SOCKET_NAME, LaunchRequest, LauncherEvent, LauncherRequest, Tier};
+use rustix::event::{PollFd, PollFlags, poll};
+
+use crate::cgroup::Groups;
+use crate::channel::{receive, send};
+
+/// One environment that runs.
+struct Running {
+    /// The first process: our init, or the runtime itself in the process tier.
+    process: i32,
+    /// Where init says how the runtime ended; closed when init is gone.
+    status: OwnedFd,
+    groups: Groups,
+    killed: bool,
+    run_folder: std::path::PathBuf,
+}
+
+/// Serves requests on the socket until its other side is gone, then ends everything it made.
+pub fn serve(socket: &OwnedFd) -> std::io::Result<()> {
+    sys::own_session();
+    let mut running: BTreeMap<EnvironmentId, Running> = BTreeMap::new();
+    loop {
+        let ids: Vec<EnvironmentId> = running.keys().copied().collect();
+        let ready = wait(socket.as_fd(), &running)?;
+        for (id, _) in ids.iter().zip(ready.iter().skip(1)).filter(|(_, ready)| **ready) {
+            if let Some(ended) = running.remove(id) {
+                let exit = ended.reap();
+                if send(socket, &LauncherEvent::Exited { environment: *id, exit }, &[]).is_err() {
+                    break;
+                }
+            }
+        }
+        if !ready[0] {
+            continue;
+        }
+        let Ok(Some((request, _))) = receive::<LauncherRequest>(socket) else { break };
+        match request {
+            LauncherRequest::Launch(request) => launch(socket, &request, &mut running),
+            LauncherRequest::Kill { environment } => {
+                if let Some(environment) = running.get_mut(&environment) {
+                    environment.killed = true;
+                    sys::kill(environment.process);
+                }
+            }
+        }
+    }
+    for environment in running.values() {
+        sys::kill(environment.process);
+    }
+    for (_, environment) in running {
+        environment.reap();
+    }
+    Ok(())
+}
+
+/// Which of the socket and the environments' status pipes have something to say, in that order.
+fn wait(socket: BorrowedFd<'_>, running: &BTreeMap<EnvironmentId, Running>) -> std::io::Result<Vec<bool>> {
+    let mut fds = vec![PollFd::new(&socket, PollFlags::IN)];
+    fds.extend(running.values().map(|environment| PollFd::new(&environment.status, PollFlags::IN)));
+    match poll(&mut fds, None) {
+        Ok(_) => Ok(fds.iter().map(|fd| !fd.revents().is_empty()).collect()),
+        Err(rustix::io::Errno::INTR) => Ok(vec![false; fds.len()]),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn launch(socket: &OwnedFd, request: &LaunchRequest, running: &mut BTreeMap<EnvironmentId, Running>) {
+    let environment = request.environment;
+    let event = match start(request) {
+        Ok((started, fds)) => {
+            running.insert(environment, started);
+            let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
+            if send(socket, &LauncherEvent::Launched { environment }, &fds).is_ok() {
+                return;
+            }
+            LauncherEvent::Failed { environment, what: "the launcher's socket failed".into() }
+        }
+        Err(what) => LauncherEvent::Failed { environment, what },
+    };
+    // A send that fails means the server is gone; the next receive ends the loop.
+    let _ = send(socket, &event, &[]);
+}
+
+/// What a started environment talks through, on our side: Runtime API, standard output and error, log socket.
+type Ends = [OwnedFd; 4];
+
+fn start(request: &LaunchRequest) -> Result<(Running, Ends), String> {
+    let step = |what: &str| {
+        let what = what.to_owned();
+        move |error: std::io::Error| format!("{what}: {error}")
+    };
+    let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(step("making the Runtime API listener"))?;
+    let address = listener.local_addr().map_err(step("reading the Runtime API address"))?;
+    let logs = log_socket(&request.run_folder).map_err(step("making the log socket"))?;
+    let (stdout, stdout_inside) = sys::pipe().map_err(step("making a pipe"))?;
+    let (stderr, stderr_inside) = sys::pipe().map_err(step("making a pipe"))?;
+    let groups = Groups::create(&request.groups).map_err(step("making the control groups"))?;
+    let mut variables = request.variables.clone();
+    variables.push(("AWS_LAMBDA_RUNTIME_API".into(), address.to_string()));
+    let program = sys::Program::new(&request.command, &variables, &request.working_directory)?;
+    let stdio = [stdout_inside.as_fd(), stderr_inside.as_fd()];
+    let started = match &request.tier {
+        Tier::Container { root, mounts, first_host_id } => {
+            container::start(&program, root, mounts, &request.hostname, *first_host_id, &request.run_folder, stdio, &groups)
+        }
+        Tier::Process => plain::start(&program, stdio, &groups),
+    };
+    match started {
+        Ok((process, status)) => {
+            let run_folder = request.run_folder.clone();
+            let running = Running { process, status, groups, killed: false, run_folder };
+            Ok((running, [listener.into(), stdout, stderr, logs.into()]))
+        }
+        Err(what) => {
+            groups.remove();
+            Err(what)
+        }
+    }
+}
+
+/// The folder is bound into the environment, so the path's length limit is the folder's own: the socket is
+/// bound through an open descriptor of the folder, whatever the data folder's path.
+fn log_socket(folder: &Path) -> std::io::Result<UnixListener> {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::create_dir_all(folder)?;
+    let open = std::fs::File::open(folder)?;
+    let path = format!("/proc/self/fd/{}/{LOG_SOCKET_NAME}", open.as_raw_fd());
+    let listener = UnixListener::bind(&path)?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666))?;
+    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755))?;
+    Ok(listener)
+}
+
+impl Running {
+    /// Collects an environment that ended: its status, its process, its groups, its folder.
+    fn reap(self) -> Exit {
+        let said = init::read_status(&self.status);
+        sys::kill(self.process);
+        let waited = sys::wait(self.process);
+        let exit = if self.killed {
+            Exit::Killed
+        } else if matches!(said, None | Some(Exit::Signal(libc::SIGKILL))) && self.groups.out_of_memory() {
+            Exit::OutOfMemory
+        } else {
+            said.unwrap_or(waited)
+        };
+        self.groups.remove();
+        // Left-overs of a folder that cannot be removed are swept at the next start.
+        let _ = std::fs::remove_dir_all(&self.run_folder);
+        exit
+    }
+}

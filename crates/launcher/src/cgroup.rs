@@ -1,0 +1,243 @@
+//! Control groups, version 1 and 2: the same groups, written where the host has them.
+//!
+//! All of ours lie below one group named `ondol`; nothing outside it is ever touched.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use ondol_protocol::containment::GroupLimits;
+
+const PERIOD_MICROS: u64 = 100_000;
+const OURS: &str = "ondol";
+
+/// Where the host keeps the controllers we need.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Hierarchy {
+    /// One mount for each controller: cpu, memory, pids.
+    V1 { cpu: PathBuf, memory: PathBuf, pids: PathBuf },
+    V2 { root: PathBuf },
+}
+
+impl Hierarchy {
+    /// Reads `/proc/self/mountinfo`.
+    pub fn detect() -> io::Result<Self> {
+        let text = fs::read_to_string("/proc/self/mountinfo")?;
+        Self::from_mounts(&text, |path| fs::read_to_string(path).unwrap_or_default())
+            .ok_or_else(|| io::Error::other("this host mounts neither cgroup v2 nor cgroup v1 with cpu, memory and pids"))
+    }
+
+    fn from_mounts(mountinfo: &str, read: impl Fn(&Path) -> String) -> Option<Self> {
+        let mut v1: [Option<PathBuf>; 3] = [None, None, None];
+        let mut v2 = None;
+        for line in mountinfo.lines() {
+            let Some((left, right)) = line.split_once(" - ") else { continue };
+            let Some(mount_point) = left.split(' ').nth(4).map(PathBuf::from) else { continue };
+            let mut right = right.split(' ');
+            let (kind, options) = (right.next(), right.nth(1).unwrap_or(""));
+            if kind == Some("cgroup2") {
+                let controllers = read(&mount_point.join("cgroup.controllers"));
+                let has = |name| controllers.split_whitespace().any(|controller| controller == name);
+                if has("cpu") && has("memory") && has("pids") {
+                    v2 = Some(Self::V2 { root: mount_point });
+                }
+            } else if kind == Some("cgroup") {
+                for (place, name) in ["cpu", "memory", "pids"].iter().enumerate() {
+                    if options.split(',').any(|option| option == *name) {
+                        v1[place] = Some(mount_point.clone());
+                    }
+                }
+            }
+        }
+        let [cpu, memory, pids] = v1;
+        v2.or_else(|| Some(Self::V1 { cpu: cpu?, memory: memory?, pids: pids? }))
+    }
+
+    /// Every group file system of ours, outermost first.
+    fn roots(&self) -> Vec<PathBuf> {
+        let roots = match self {
+            Self::V1 { cpu, memory, pids } => vec![cpu, memory, pids],
+            Self::V2 { root } => vec![root],
+        };
+        roots.into_iter().map(|root| root.join(OURS)).collect()
+    }
+}
+
+/// The control groups of one environment: a chain of folders in each hierarchy.
+#[derive(Debug)]
+pub struct Groups {
+    hierarchy: Hierarchy,
+    /// Our folder and the chain below it.
+    chain: Vec<String>,
+}
+
+impl Groups {
+    /// Makes the whole chain with its limits. Outer groups may exist; their limits are written again.
+    pub fn create(limits: &[GroupLimits]) -> io::Result<Self> {
+        let hierarchy = Hierarchy::detect()?;
+        for root in hierarchy.roots() {
+            let mut folder = root;
+            make(&folder)?;
+            for limit in limits {
+                if let Hierarchy::V2 { .. } = hierarchy {
+                    if let Some(parent) = folder.parent() {
+                        write(parent, "cgroup.subtree_control", "+cpu +memory +pids")?;
+                    }
+                    write(&folder, "cgroup.subtree_control", "+cpu +memory +pids")?;
+                }
+                folder.push(&limit.name);
+                make(&folder)?;
+                hierarchy.limit(&folder, limit)?;
+            }
+        }
+        Ok(Self { hierarchy, chain: limits.iter().map(|limit| limit.name.clone()).collect() })
+    }
+
+    fn folders(&self) -> Vec<PathBuf> {
+        let below = |root: PathBuf| self.chain.iter().fold(root, |folder, name| folder.join(name));
+        self.hierarchy.roots().into_iter().map(below).collect()
+    }
+
+    /// Moves a process into the innermost group.
+    pub fn attach(&self, process: i32) -> io::Result<()> {
+        self.folders().iter().try_for_each(|folder| write(folder, "cgroup.procs", &process.to_string()))
+    }
+
+    /// Whether the kernel killed something in the group for want of memory.
+    pub fn out_of_memory(&self) -> bool {
+        let file = match &self.hierarchy {
+            Hierarchy::V1 { .. } => "memory.oom_control",
+            Hierarchy::V2 { .. } => "memory.events",
+        };
+        self.folders().iter().any(|folder| {
+            let text = fs::read_to_string(folder.join(file)).unwrap_or_default();
+            text.lines().any(|line| line.strip_prefix("oom_kill ").is_some_and(|count| count.trim() != "0"))
+        })
+    }
+
+    /// Ends what is left in the innermost group and removes it, and outer ones that are empty now.
+    pub fn remove(&self) {
+        for mut folder in self.folders() {
+            empty_and_remove(&folder);
+            for _ in 1..self.chain.len() {
+                folder.pop();
+                // Busy means another environment uses it.
+                if fs::remove_dir(&folder).is_err() {
+                    break;
+                }
+            }
+        }
+    }
+}
+
+impl Hierarchy {
+    fn limit(&self, folder: &Path, limit: &GroupLimits) -> io::Result<()> {
+        let quota = limit.cpu_millis * PERIOD_MICROS / 1_000;
+        let memory = limit.memory_bytes.to_string();
+        match self {
+            Self::V1 { cpu, memory: memory_root, .. } => {
+                if folder.starts_with(cpu) {
+                    write(folder, "cpu.cfs_period_us", &PERIOD_MICROS.to_string())?;
+                    write(folder, "cpu.cfs_quota_us", &quota.to_string())?;
+                    write(folder, "cpu.shares", &(limit.cpu_millis * 1_024 / 1_000).max(2).to_string())?;
+                }
+                if folder.starts_with(memory_root) {
+                    write(folder, "memory.limit_in_bytes", &memory)?;
+                }
+                if let (Some(pids), true) = (limit.pids, folder.join("pids.max").exists()) {
+                    write(folder, "pids.max", &pids.to_string())?;
+                }
+            }
+            Self::V2 { .. } => {
+                write(folder, "cpu.max", &format!("{quota} {PERIOD_MICROS}"))?;
+                write(folder, "cpu.weight", &(limit.cpu_millis / 10).clamp(1, 10_000).to_string())?;
+                write(folder, "memory.max", &memory)?;
+                if folder.join("memory.swap.max").exists() {
+                    write(folder, "memory.swap.max", "0")?;
+                }
+                if let Some(pids) = limit.pids {
+                    write(folder, "pids.max", &pids.to_string())?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Ends whatever an earlier server of this name left behind, and removes its groups.
+pub fn sweep(server: &str) -> io::Result<()> {
+    for root in Hierarchy::detect()?.roots() {
+        let top = root.join(server);
+        let mut folders = vec![top.clone()];
+        let mut place = 0;
+        while place < folders.len() {
+            let entries = fs::read_dir(&folders[place]).into_iter().flatten().flatten();
+            folders.extend(entries.map(|entry| entry.path()).filter(|path| path.is_dir()));
+            place += 1;
+        }
+        for folder in folders.iter().rev() {
+            empty_and_remove(folder);
+        }
+    }
+    Ok(())
+}
+
+fn empty_and_remove(folder: &Path) {
+    for _ in 0..500 {
+        let processes = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
+        processes.lines().filter_map(|line| line.parse().ok()).for_each(crate::sys::kill);
+        if fs::remove_dir(folder).is_ok() || !folder.exists() {
+            return;
+        }
+        // A killed process leaves its group when the kernel is done with it; version 1 has no event for that.
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+}
+
+fn make(folder: &Path) -> io::Result<()> {
+    match fs::create_dir(folder) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(named(folder, &error)),
+        _ => Ok(()),
+    }
+}
+
+fn write(folder: &Path, file: &str, value: &str) -> io::Result<()> {
+    let path = folder.join(file);
+    fs::write(&path, value).map_err(|error| named(&path, &error))
+}
+
+fn named(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const V1: &str = "32 31 0:29 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n\
+                      36 31 0:33 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n\
+                      40 31 0:37 / /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids\n\
+                      42 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
+
+    #[test]
+    fn the_host_s_layout_is_recognised() {
+        let hybrid = Hierarchy::from_mounts(V1, |_| "hugetlb".into()).unwrap();
+        assert!(matches!(&hybrid, Hierarchy::V1 { memory, .. } if memory.ends_with("memory")), "{hybrid:?}");
+        let unified = "25 1 0:22 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
+        let v2 = Hierarchy::from_mounts(unified, |_| "cpuset cpu io memory pids".into());
+        assert_eq!(v2, Some(Hierarchy::V2 { root: "/sys/fs/cgroup".into() }));
+        assert_eq!(Hierarchy::from_mounts(unified, |_| "hugetlb".into()), None);
+    }
+
+    #[test]
+    fn v2_limits_are_written_in_its_own_words() {
+        let folder = std::env::temp_dir().join(format!("ondol-cgroup-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let hierarchy = Hierarchy::V2 { root: folder.clone() };
+        let limit = GroupLimits { name: "e".into(), cpu_millis: 1_500, memory_bytes: 1 << 31, pids: Some(64) };
+        hierarchy.limit(&folder, &limit).unwrap();
+        let read = |file: &str| fs::read_to_string(folder.join(file)).unwrap();
+        assert_eq!((read("cpu.max"), read("memory.max"), read("pids.max")), ("150000 100000".into(), "2147483648".into(), "64".into()));
+        fs::remove_dir_all(&folder).unwrap();
+    }
+}

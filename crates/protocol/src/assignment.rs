@@ -1,0 +1,60 @@
+//! What control wants of an agent, whole, and what the agent reports back. Level-triggered: each message
+//! replaces the one before; an assignment of an older epoch or generation is refused.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ondol_core::capacity::EnvironmentState;
+use ondol_core::function::{Publication, VersionKey};
+use ondol_core::identity::{EnvironmentId, InstanceId};
+
+/// Orders assignments: the epoch is the server's start, the generation counts within it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Generation {
+    pub epoch: u64,
+    pub number: u64,
+}
+
+/// Every execution environment the agent is to have. What is absent is to end.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Assignment {
+    pub generation: Generation,
+    pub environments: BTreeMap<EnvironmentId, EnvironmentAssignment>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct EnvironmentAssignment {
+    pub version: VersionKey,
+    pub function_arn: Arc<str>,
+    pub publication: Arc<Publication>,
+    pub instance: InstanceShare,
+    pub vcpus: u32,
+    /// No new invocations; end when the last in flight is answered.
+    pub draining: bool,
+}
+
+/// The share of the machine an environment lives in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InstanceShare {
+    pub id: InstanceId,
+    pub availability_zone: String,
+    pub vcpus: u32,
+    pub memory_mib: u64,
+}
+
+/// What the agent has. An environment that ended stays here until the assignment drops it.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Report {
+    pub generation: Generation,
+    pub environments: BTreeMap<EnvironmentId, EnvironmentReport>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct EnvironmentReport {
+    pub state: EnvironmentState,
+    pub in_flight: usize,
+    /// Polls the runtime has open. No measure of free slots: Node.js opens one for each worker.
+    pub parked_polls: usize,
+    /// Slots held by code whose caller was answered with a timeout.
+    pub timed_out: usize,
+}

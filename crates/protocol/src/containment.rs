@@ -1,0 +1,94 @@
+//! What the launcher is asked to make, and what it says of it.
+
+use std::path::PathBuf;
+
+use ondol_core::identity::EnvironmentId;
+use serde::{Deserialize, Serialize};
+
+/// The user inside an execution environment, as on AWS.
+pub const INSIDE_UID: u32 = 993;
+pub const INSIDE_GID: u32 = 990;
+/// Where the log socket is seen from inside.
+pub const LOG_SOCKET_FOLDER: &str = "/run/telemetry";
+pub const LOG_SOCKET_NAME: &str = "log.sock";
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LauncherRequest {
+    Launch(Box<LaunchRequest>),
+    /// End the environment at once. `Exited` follows.
+    Kill { environment: EnvironmentId },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaunchRequest {
+    pub environment: EnvironmentId,
+    pub tier: Tier,
+    pub hostname: String,
+    /// Program and arguments, seen from inside.
+    pub command: Vec<String>,
+    /// `AWS_LAMBDA_RUNTIME_API` is added by the launcher, who makes the listener.
+    pub variables: Vec<(String, String)>,
+    pub working_directory: PathBuf,
+    /// Control groups from the outermost in; the last is the environment's own.
+    pub groups: Vec<GroupLimits>,
+    /// A folder of its own on the host for the log socket.
+    pub run_folder: PathBuf,
+}
+
+/// How strongly an environment is separated.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Tier {
+    /// Namespaces, a read-only root, control groups.
+    Container {
+        /// The root filesystem on the host; mounted read-only.
+        root: PathBuf,
+        /// On top of the root, in this order. Targets are absolute, seen from inside, and exist in the root
+        /// or in an earlier mount.
+        mounts: Vec<Mount>,
+        /// The first of two host ids the environment may use: its init's; the next is its user's.
+        first_host_id: u32,
+    },
+    /// A plain child process of the same machine and user: for development, asked for by name only.
+    Process,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Mount {
+    /// A file or folder of the host, read-only, no devices, no set-user-id.
+    ReadOnly { source: PathBuf, target: PathBuf },
+    /// An empty folder in memory of its own, of bounded size, writable by the function.
+    Scratch { target: PathBuf, bytes: u64, files: u64 },
+    /// A read-only folder with these small files.
+    Files { target: PathBuf, files: Vec<(PathBuf, String)> },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupLimits {
+    /// One path segment.
+    pub name: String,
+    /// Thousandths of a CPU.
+    pub cpu_millis: u64,
+    pub memory_bytes: u64,
+    pub pids: Option<u64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LauncherEvent {
+    /// Comes with four file descriptors: Runtime API listener, standard output, standard error, log listener.
+    Launched { environment: EnvironmentId },
+    /// Nothing of it is left.
+    Failed { environment: EnvironmentId, what: String },
+    Exited { environment: EnvironmentId, exit: Exit },
+}
+
+/// How the runtime's first process ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Exit {
+    Code(i32),
+    Signal(i32),
+    OutOfMemory,
+    /// The program could not be started at all.
+    NotStarted(String),
+    /// The launcher ended it.
+    Killed,
+}
