@@ -156,11 +156,30 @@ number_id!(
 );
 
 impl RequestId {
-    /// `8-4-4-4-12` hex digits, with the version and variant bits of a random UUID.
+    /// From random bits, with the version and variant bits of a random UUID.
+    pub fn from_random(high: u64, low: u64) -> Self {
+        let value = u128::from(high) << 64 | u128::from(low);
+        Self(value & !(0xF << 76) & !(0x3 << 62) | (0x4 << 76) | (0x2 << 62))
+    }
+
+    /// `8-4-4-4-12` hex digits.
     pub fn uuid(self) -> String {
-        let value = self.0 & !(0xF << 76) & !(0x3 << 62) | (0x4 << 76) | (0x2 << 62);
-        let hex = format!("{value:032x}");
+        let hex = self.to_string();
         format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+    }
+
+    /// Reads what `uuid` writes.
+    pub fn parse_uuid(text: &str) -> Option<Self> {
+        let place = [8, 13, 18, 23];
+        let bytes = text.as_bytes();
+        if bytes.len() != 36 || place.iter().any(|at| bytes[*at] != b'-') {
+            return None;
+        }
+        let mut value = 0_u128;
+        for (_, byte) in bytes.iter().enumerate().filter(|(at, _)| !place.contains(at)) {
+            value = value << 4 | u128::from((*byte as char).to_digit(16)?);
+        }
+        Some(Self(value))
     }
 }
 
@@ -201,8 +220,12 @@ mod tests {
 
     #[test]
     fn request_ids_are_version_4_uuids() {
-        let uuid = RequestId(u128::MAX).uuid();
-        assert_eq!(uuid, "ffffffff-ffff-4fff-bfff-ffffffffffff");
-        assert_eq!(RequestId(0).uuid(), "00000000-0000-4000-8000-000000000000");
+        let id = RequestId::from_random(u64::MAX, u64::MAX);
+        assert_eq!(id.uuid(), "ffffffff-ffff-4fff-bfff-ffffffffffff");
+        assert_eq!(RequestId::from_random(0, 0).uuid(), "00000000-0000-4000-8000-000000000000");
+        assert_eq!(RequestId::parse_uuid(&id.uuid()), Some(id));
+        for bad in ["", "ffffffff-ffff-4fff-bfff-fffffffffffg", "ffffffffffff-4fff-bfff-ffffffffffff---"] {
+            assert_eq!(RequestId::parse_uuid(bad), None, "{bad}");
+        }
     }
 }

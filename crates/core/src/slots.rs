@@ -9,6 +9,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use crate::identity::RequestId;
 use crate::time::WallTime;
 
+/// Code that holds a slot this long after its caller was answered with a timeout is taken for stuck; the
+/// function's own timeout counts where it is longer.
+pub const STUCK_MILLIS: u64 = 60_000;
+
 /// One parked `GET /next`, numbered by its listener.
 pub type PollId = u64;
 
@@ -37,7 +41,9 @@ pub enum Effect {
     /// The invocation never reached the runtime.
     Refuse { request: RequestId, refusal: Refusal },
     SlotReleased,
-    /// Draining, and nothing is in flight any more.
+    /// Timed-out code has held its slot for too long: the environment is to be replaced.
+    Stuck,
+    /// Draining, and no caller waits any more.
     Drained,
 }
 
@@ -64,8 +70,9 @@ pub enum Answer {
 #[derive(Debug)]
 enum Holder {
     Waiting { timeout_millis: u64, give_up_at: WallTime },
-    Running { deadline: WallTime },
-    TimedOut,
+    Running { deadline: WallTime, timeout_millis: u64 },
+    /// `stuck_at` is gone once that was said.
+    TimedOut { stuck_at: Option<WallTime> },
 }
 
 #[derive(Debug)]
@@ -102,7 +109,7 @@ impl Slots {
 
     /// Slots held by code whose caller has long been answered.
     pub fn timed_out(&self) -> usize {
-        self.holders.values().filter(|holder| matches!(holder, Holder::TimedOut)).count()
+        self.holders.values().filter(|holder| matches!(holder, Holder::TimedOut { .. })).count()
     }
 
     pub fn next_wakeup(&self) -> Option<WallTime> {
@@ -125,11 +132,16 @@ impl Slots {
     /// The runtime answered an invocation. Its slot is free from here on, whoever is slow to read the answer.
     pub fn answer(&mut self, request: RequestId, out: &mut Vec<Effect>) -> Answer {
         let answer = match self.holders.get(&request) {
-            Some(Holder::Running { deadline }) => {
+            Some(Holder::Running { deadline, .. }) => {
                 self.timers.remove(&(*deadline, request));
                 Answer::Accepted
             }
-            Some(Holder::TimedOut) => Answer::TooLate,
+            Some(Holder::TimedOut { stuck_at }) => {
+                if let Some(stuck_at) = stuck_at {
+                    self.timers.remove(&(*stuck_at, request));
+                }
+                Answer::TooLate
+            }
             // A runtime cannot answer what it was never given.
             Some(Holder::Waiting { .. }) | None => return Answer::Unknown,
         };
@@ -152,7 +164,7 @@ impl Slots {
         self.timers.clear();
         std::mem::take(&mut self.holders)
             .into_iter()
-            .filter(|(_, holder)| !matches!(holder, Holder::TimedOut))
+            .filter(|(_, holder)| !matches!(holder, Holder::TimedOut { .. }))
             .map(|(request, _)| request)
             .collect()
     }
@@ -179,20 +191,21 @@ impl Slots {
         while let (Some(&request), Some(&poll)) = (self.waiting.front(), self.parked.front()) {
             self.waiting.pop_front();
             let Some(Holder::Waiting { timeout_millis, give_up_at }) = self.holders.get(&request) else { continue };
-            let (deadline, give_up_at) = (now.plus_millis(*timeout_millis), *give_up_at);
+            let (timeout_millis, give_up_at) = (*timeout_millis, *give_up_at);
+            let deadline = now.plus_millis(timeout_millis);
             self.parked.pop_front();
             self.timers.remove(&(give_up_at, request));
             self.timers.insert((deadline, request));
-            self.holders.insert(request, Holder::Running { deadline });
+            self.holders.insert(request, Holder::Running { deadline, timeout_millis });
             out.push(Effect::HandOver { request, poll, deadline });
         }
     }
 
     /// Puts an invocation whose poll was dead back at the head of the queue, with a fresh wait.
     fn take_back(&mut self, now: WallTime, request: RequestId) {
-        let Some(Holder::Running { deadline }) = self.holders.get(&request) else { return };
-        let (deadline, give_up_at) = (*deadline, now.plus_millis(POLL_WAIT_MILLIS));
-        let timeout_millis = (deadline.0.saturating_sub(now.0)).div_ceil(1_000);
+        let Some(Holder::Running { deadline, timeout_millis }) = self.holders.get(&request) else { return };
+        let (deadline, timeout_millis) = (*deadline, *timeout_millis);
+        let give_up_at = now.plus_millis(POLL_WAIT_MILLIS);
         self.timers.remove(&(deadline, request));
         self.timers.insert((give_up_at, request));
         self.holders.insert(request, Holder::Waiting { timeout_millis, give_up_at });
@@ -207,8 +220,15 @@ impl Slots {
             self.timers.pop_first();
             match self.holders.get_mut(&request) {
                 Some(holder @ Holder::Running { .. }) => {
-                    *holder = Holder::TimedOut;
+                    let Holder::Running { timeout_millis, .. } = *holder else { continue };
+                    let stuck_at = now.plus_millis(timeout_millis.max(STUCK_MILLIS));
+                    *holder = Holder::TimedOut { stuck_at: Some(stuck_at) };
+                    self.timers.insert((stuck_at, request));
                     out.push(Effect::TimedOut { request });
+                }
+                Some(Holder::TimedOut { stuck_at }) => {
+                    *stuck_at = None;
+                    out.push(Effect::Stuck);
                 }
                 Some(Holder::Waiting { .. }) => {
                     self.holders.remove(&request);
@@ -216,13 +236,13 @@ impl Slots {
                     out.push(Effect::Refuse { request, refusal: Refusal::NoPoll });
                     out.push(Effect::SlotReleased);
                 }
-                Some(Holder::TimedOut) | None => {}
+                None => {}
             }
         }
     }
 
     fn say_drained(&mut self, out: &mut Vec<Effect>) {
-        if self.draining && !self.drained_said && self.holders.is_empty() {
+        if self.draining && !self.drained_said && self.timed_out() == self.holders.len() {
             self.drained_said = true;
             out.push(Effect::Drained);
         }
@@ -232,8 +252,8 @@ impl Slots {
     pub fn check(&self) {
         assert!(self.holders.len() <= self.limit, "in flight exceeds the limit");
         assert!(self.waiting.is_empty() || self.parked.is_empty(), "an invocation waits beside a parked poll");
-        let timed = self.holders.values().filter(|holder| !matches!(holder, Holder::TimedOut)).count();
-        assert_eq!(self.timers.len(), timed, "one timer for each invocation whose caller waits");
+        let said = self.holders.values().filter(|holder| matches!(holder, Holder::TimedOut { stuck_at: None })).count();
+        assert_eq!(self.timers.len() + said, self.holders.len(), "one timer for each holder, until it was said to be stuck");
         let waiting = self.holders.values().filter(|holder| matches!(holder, Holder::Waiting { .. })).count();
         assert_eq!(self.waiting.len(), waiting, "the queue holds exactly those who wait");
     }
@@ -300,6 +320,18 @@ mod tests {
     }
 
     #[test]
+    fn code_that_holds_its_slot_for_a_minute_after_its_timeout_is_stuck() {
+        let mut slots = Slots::new(1);
+        step(&mut slots, 0, Event::PollArrived(1));
+        step(&mut slots, 0, invoke(1));
+        step(&mut slots, 3_000, Event::Tick);
+        assert_eq!(step(&mut slots, 62_999, Event::Tick), []);
+        assert_eq!(step(&mut slots, 63_000, Event::Tick), [Effect::Stuck]);
+        assert_eq!(step(&mut slots, 63_001, Event::Drain), [Effect::Drained], "no caller waits for it");
+        assert_eq!(slots.answer(RequestId(1), &mut Vec::new()), Answer::TooLate);
+    }
+
+    #[test]
     fn a_free_slot_without_a_poll_waits_and_gives_up() {
         let mut slots = Slots::new(2);
         assert_eq!(step(&mut slots, 0, invoke(1)), []);
@@ -318,7 +350,7 @@ mod tests {
         step(&mut slots, 0, Event::PollArrived(2));
         step(&mut slots, 0, invoke(1));
         let again = step(&mut slots, 1, Event::HandOverFailed { request: RequestId(1) });
-        assert_eq!(again, [Effect::HandOver { request: RequestId(1), poll: 2, deadline: at(3_000) }]);
+        assert_eq!(again, [Effect::HandOver { request: RequestId(1), poll: 2, deadline: at(3_001) }]);
     }
 
     #[test]
