@@ -1,0 +1,17 @@
+//! One per machine: instances, execution environments, the Runtime API, log capture.
+//!
+//! The agent owns the slots of its environments and has the last word on every invocation. It carries out
+//! the assignment it was given; it decides neither how many environments there are nor where.
+//!
+//! Two halves: [`machine`] runs beside the control loops and talks to the launcher; [`shard`] lives on the
+//! invoke threads, one in each, and owns the environments' sockets and slots there. Channels join them.
+
+mod environment;
+mod host;
+mod logs;
+pub mod machine;
+mod runtime_api;
+pub mod shard;
+mod variables;
+
+pub use machine::{AgentConfiguration, Credentials, Machine};

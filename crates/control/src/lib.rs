@@ -1,0 +1,295 @@
+//! The slow loops: take one picture, let `core` decide, carry the plan out, say why.
+//!
+//! It reads intent from the store and reality from the agent's reports, and writes states to the store and
+//! an assignment for the agent. Nothing here decides; nothing here is on the way of an invocation.
+
+mod picture;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use ondol_core::capacity::{Environment, EnvironmentState, Memory, Picture, Plan, Step, VersionChange, decide};
+use ondol_core::capacity_provider::{CapacityProvider, ProviderState};
+use ondol_core::coins::Coins;
+use ondol_core::function::{FunctionVersion, LastUpdate, Reason, VersionKey, VersionState};
+use ondol_core::identity::{EnvironmentId, Home, PublicationId};
+use ondol_core::instance_type::by_name;
+use ondol_core::time::PolicyTime;
+use ondol_observe::clock;
+use ondol_protocol::assignment::{Assignment, EnvironmentAssignment, Generation, InstanceShare, Report};
+use ondol_store::{Committed, Precondition, Store, StoreError, Transaction, keys};
+use tokio::sync::watch;
+
+pub use picture::MachineFacts;
+
+/// Decisions kept for `ondol status`.
+const JOURNAL_MAX: usize = 200;
+
+/// What the loop last saw and did, for people.
+#[derive(Debug, Clone, Default)]
+pub struct View {
+    pub environments: BTreeMap<EnvironmentId, Environment>,
+    /// Why a version has less than it should.
+    pub unmet: BTreeMap<VersionKey, Reason>,
+    /// The newest decisions, oldest first.
+    pub journal: VecDeque<Decision>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Decision {
+    pub at: PolicyTime,
+    pub what: String,
+    pub why: String,
+}
+
+pub struct Control {
+    pub store: Store,
+    pub home: Home,
+    /// Which runtimes are installed and what the machine is; asked anew for each picture.
+    pub machine: Box<dyn Fn() -> MachineFacts + Send>,
+    pub assignments: watch::Sender<Arc<Assignment>>,
+    pub reports: watch::Receiver<Report>,
+    pub views: watch::Sender<Arc<View>>,
+    pub coins: Coins,
+    pub epoch: u64,
+}
+
+impl std::fmt::Debug for Control {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Control").field("home", &self.home).finish_non_exhaustive()
+    }
+}
+
+impl Control {
+    /// Decides whenever something changed, until the store stops.
+    pub async fn run(mut self) {
+        let mut environments: BTreeMap<EnvironmentId, EnvironmentAssignment> = BTreeMap::new();
+        let mut needs = BTreeMap::new();
+        let mut memory = Memory::default();
+        let mut changed = self.store.watch();
+        let mut generation = 0;
+        loop {
+            changed.mark_unchanged();
+            self.reports.mark_unchanged();
+            let wake_at = match self.picture(&environments, &needs) {
+                Ok(picture) => {
+                    let now = clock::policy();
+                    let kept = picture.environments.clone();
+                    let (plan, remembered) = decide(picture, memory, now, &mut self.coins);
+                    memory = remembered;
+                    if self.carry_out(&plan, &mut environments, &mut needs).await {
+                        generation += 1;
+                        let generation = Generation { epoch: self.epoch, number: generation };
+                        let assignment = Assignment { generation, environments: environments.clone() };
+                        self.assignments.send_replace(Arc::new(assignment));
+                    }
+                    self.show(&plan, kept, now);
+                    plan.wake_at
+                }
+                Err(error) => {
+                    eprintln!("error: taking a picture of the store: {error}; trying again");
+                    memory = Memory::default();
+                    Some(clock::policy().plus_seconds(5))
+                }
+            };
+            let sleep = wake_at.map(|at| std::time::Duration::from_micros(at.0.saturating_sub(clock::policy().0)));
+            tokio::select! {
+                ended = changed.changed() => if ended.is_err() { return },
+                ended = self.reports.changed() => if ended.is_err() { return },
+                () = async { match sleep {
+                    Some(sleep) => tokio::time::sleep(sleep).await,
+                    None => std::future::pending().await,
+                } } => {}
+            }
+        }
+    }
+
+    fn picture(
+        &self,
+        environments: &BTreeMap<EnvironmentId, EnvironmentAssignment>,
+        needs: &BTreeMap<EnvironmentId, Environment>,
+    ) -> Result<Picture, StoreError> {
+        let report = self.reports.borrow().clone();
+        let environments = needs
+            .iter()
+            .map(|(id, environment)| {
+                let reported = report.environments.get(id).map(|reported| reported.state.clone());
+                let draining = environments.get(id).is_some_and(|assigned| assigned.draining);
+                let state = match reported {
+                    // What was told to drain is draining, until it is over.
+                    Some(EnvironmentState::Ready | EnvironmentState::Starting) if draining => EnvironmentState::Draining,
+                    Some(state) => state,
+                    None if draining => EnvironmentState::Draining,
+                    None => EnvironmentState::Starting,
+                };
+                (*id, Environment { state, ..environment.clone() })
+            })
+            .collect();
+        picture::take(&self.store, &self.home, environments, (self.machine)())
+    }
+
+    /// Carries a plan out in its order. True if the assignment changed.
+    async fn carry_out(
+        &self,
+        plan: &Plan,
+        environments: &mut BTreeMap<EnvironmentId, EnvironmentAssignment>,
+        needs: &mut BTreeMap<EnvironmentId, Environment>,
+    ) -> bool {
+        let mut assignment_changed = false;
+        for (step, _) in &plan.steps {
+            let done = match step {
+                Step::StartEnvironment { id, environment } => {
+                    if let Some(assigned) = self.assign(environment) {
+                        environments.insert(*id, assigned);
+                        needs.insert(*id, environment.clone());
+                        assignment_changed = true;
+                    }
+                    Ok(())
+                }
+                Step::DrainEnvironment { id } => {
+                    if let Some(assigned) = environments.get_mut(id) {
+                        assigned.draining = true;
+                        assignment_changed = true;
+                    }
+                    Ok(())
+                }
+                Step::ForgetEnvironment { id } => {
+                    needs.remove(id);
+                    assignment_changed |= environments.remove(id).is_some();
+                    Ok(())
+                }
+                stored => self.store_step(stored).await,
+            };
+            if let Err(error) = done {
+                eprintln!("error: carrying out {step:?}: {error}");
+                break;
+            }
+        }
+        assignment_changed
+    }
+
+    /// The assignment of a planned environment; `None` if what it is for has just gone.
+    fn assign(&self, environment: &Environment) -> Option<EnvironmentAssignment> {
+        let Environment { version, publication, instance, need, .. } = environment;
+        let key = keys::version(&version.function, &version.version);
+        let (document, _) = self.store.document::<FunctionVersion>(&key).ok()??;
+        let wanted = [Some(document.publication), document.serving].into_iter().flatten().find(|p| p.id == *publication)?;
+        let (instance, _) =
+            self.store.document::<ondol_core::capacity::Instance>(&keys::instance(&instance.0)).ok()??;
+        let instance_type = by_name(&instance.instance_type)?;
+        Some(EnvironmentAssignment {
+            version: version.clone(),
+            function_arn: self.home.function_arn(&version.function, Some(&version.version)).into(),
+            publication: Arc::new(wanted),
+            instance: InstanceShare {
+                id: instance.id,
+                availability_zone: instance.availability_zone,
+                vcpus: instance_type.vcpus,
+                memory_mib: instance_type.memory_mib,
+            },
+            vcpus: need.vcpus,
+            draining: false,
+        })
+    }
+
+    /// A document that changed meanwhile is left alone: the change wakes the loop, and it decides again.
+    async fn store_step(&self, step: &Step) -> Result<(), StoreError> {
+        let transaction = match step {
+            Step::ActivateProvider { name } => {
+                let key = keys::capacity_provider(name);
+                let Some((mut provider, revision)) = self.store.document::<CapacityProvider>(&key)? else { return Ok(()) };
+                if provider.state != ProviderState::Pending {
+                    return Ok(());
+                }
+                provider.state = ProviderState::Active;
+                Transaction::default().when(Precondition::Unchanged(key.clone(), revision)).put(key, &provider)
+            }
+            Step::LaunchInstance(instance) => Transaction::default().put(keys::instance(&instance.id.0), instance),
+            Step::TerminateInstance { id } => Transaction::default().delete(keys::instance(&id.0)),
+            Step::RemoveProvider { name } => Transaction::default().delete(keys::capacity_provider(name)),
+            Step::RemoveFunction { name } => Transaction::default().delete(keys::function(name)),
+            Step::RemoveVersion { key } => Transaction::default().delete(keys::version(&key.function, &key.version)),
+            Step::SetVersion { key, publication, change } => {
+                let key = keys::version(&key.function, &key.version);
+                let Some((version, revision)) = self.store.document::<FunctionVersion>(&key)? else { return Ok(()) };
+                let Some(version) = changed(version, *publication, change) else { return Ok(()) };
+                Transaction::default().when(Precondition::Unchanged(key.clone(), revision)).put(key, &version)
+            }
+            Step::StartEnvironment { .. } | Step::DrainEnvironment { .. } | Step::ForgetEnvironment { .. } => return Ok(()),
+        };
+        match self.store.commit(transaction).await? {
+            Committed::At(_) | Committed::Conflict => Ok(()),
+        }
+    }
+
+    fn show(&self, plan: &Plan, environments: BTreeMap<EnvironmentId, Environment>, now: PolicyTime) {
+        let mut view = View::clone(&self.views.borrow());
+        view.environments = environments;
+        view.unmet.clone_from(&plan.unmet);
+        for (step, why) in &plan.steps {
+            if view.journal.len() == JOURNAL_MAX {
+                view.journal.pop_front();
+            }
+            view.journal.push_back(Decision { at: now, what: describe(step), why: why.clone() });
+        }
+        self.views.send_replace(Arc::new(view));
+    }
+}
+
+/// The version after a change; `None` if it has moved on since the decision.
+fn changed(mut version: FunctionVersion, publication: PublicationId, change: &VersionChange) -> Option<FunctionVersion> {
+    if version.publication.id != publication || version.state == VersionState::Deleting {
+        return None;
+    }
+    match change.clone() {
+        VersionChange::Activate => {
+            version.serving = Some(version.publication.clone());
+            version.state = VersionState::Active;
+            version.state_reason = None;
+            version.last_update = LastUpdate::Successful;
+        }
+        VersionChange::Fail(reason) => {
+            version.state = VersionState::Failed;
+            version.last_update = LastUpdate::Failed(reason.clone());
+            version.state_reason = Some(reason);
+        }
+        VersionChange::FailUpdate(reason) => version.last_update = LastUpdate::Failed(reason),
+        VersionChange::Deactivate => {
+            version.state = VersionState::Deactivating;
+            version.state_reason = None;
+        }
+        VersionChange::Deactivated => version.state = VersionState::Deactivated,
+        VersionChange::Reactivate => version.state = VersionState::Pending,
+    }
+    Some(version)
+}
+
+fn describe(step: &Step) -> String {
+    match step {
+        Step::ActivateProvider { name } => format!("activated capacity provider {name}"),
+        Step::RemoveProvider { name } => format!("removed capacity provider {name}"),
+        Step::LaunchInstance(instance) => {
+            format!("launched {} {} in {}", instance.instance_type, instance.id, instance.availability_zone)
+        }
+        Step::TerminateInstance { id } => format!("terminated instance {id}"),
+        Step::StartEnvironment { id, environment } => {
+            format!("started execution environment {id} of {} on {}", environment.version, environment.instance)
+        }
+        Step::DrainEnvironment { id } => format!("draining execution environment {id}"),
+        Step::ForgetEnvironment { id } => format!("execution environment {id} ended"),
+        Step::SetVersion { key, change, .. } => format!("{key}: {}", describe_change(change)),
+        Step::RemoveVersion { key } => format!("removed {key}"),
+        Step::RemoveFunction { name } => format!("removed function {name}"),
+    }
+}
+
+fn describe_change(change: &VersionChange) -> String {
+    match change {
+        VersionChange::Activate => "Active".into(),
+        VersionChange::Fail(reason) => format!("Failed ({})", reason.code),
+        VersionChange::FailUpdate(reason) => format!("its update failed ({}); the version before serves on", reason.code),
+        VersionChange::Deactivate => "Deactivating".into(),
+        VersionChange::Deactivated => "Deactivated".into(),
+        VersionChange::Reactivate => "Pending".into(),
+    }
+}

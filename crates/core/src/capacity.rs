@@ -218,10 +218,8 @@ impl Planner<'_> {
     fn keep_running(&mut self, version: &FunctionVersion) {
         let minimum = version.scaling.minimum();
         let wanted = &version.publication;
-        if version.is_rolling_over() {
-            if let Some(serving) = &version.serving {
-                self.fill(version, serving, minimum);
-            }
+        if let Some(serving) = version.serving.as_ref().filter(|_| version.is_rolling_over()) {
+            self.fill(version, serving, minimum);
         }
         if !matches!(version.last_update, LastUpdate::Failed(_)) {
             if let Err(reason) = self.possible(version) {
@@ -241,10 +239,8 @@ impl Planner<'_> {
                     return self.fail(version, failures.last);
                 }
                 self.plan.unmet.entry(version.key()).or_insert(failures.last);
-            } else if is_new {
-                if let Some(reason) = self.plan.unmet.get(&version.key()).cloned() {
-                    return self.fail(version, reason);
-                }
+            } else if let Some(reason) = self.plan.unmet.get(&version.key()).filter(|_| is_new).cloned() {
+                return self.fail(version, reason);
             }
         }
         self.drain_surplus(version, minimum);

@@ -19,7 +19,7 @@ pub type PollId = u64;
 /// How long an admitted invocation waits for a runtime that has a free slot but no poll open yet.
 pub const POLL_WAIT_MILLIS: u64 = 1_000;
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
     PollArrived(PollId),
     PollGone(PollId),
@@ -38,7 +38,7 @@ pub enum Effect {
     HandOver { request: RequestId, poll: PollId, deadline: WallTime },
     /// Answer the caller with a timeout; the slot stays taken.
     TimedOut { request: RequestId },
-    /// The invocation never reached the runtime.
+    /// The invocation never reached the runtime, and holds no slot.
     Refuse { request: RequestId, refusal: Refusal },
     SlotReleased,
     /// Timed-out code has held its slot for too long: the environment is to be replaced.
@@ -234,7 +234,6 @@ impl Slots {
                     self.holders.remove(&request);
                     self.waiting.retain(|waiting| *waiting != request);
                     out.push(Effect::Refuse { request, refusal: Refusal::NoPoll });
-                    out.push(Effect::SlotReleased);
                 }
                 None => {}
             }
@@ -340,7 +339,7 @@ mod tests {
         assert_eq!(handed, [Effect::HandOver { request: RequestId(1), poll: 9, deadline: at(3_500) }]);
         step(&mut slots, 600, invoke(2));
         let refused = Effect::Refuse { request: RequestId(2), refusal: Refusal::NoPoll };
-        assert_eq!(step(&mut slots, 1_600, Event::Tick), [refused, Effect::SlotReleased]);
+        assert_eq!(step(&mut slots, 1_600, Event::Tick), [refused]);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! answered once it is on disk and in the mirror, so that callers read what they wrote.
 
 pub mod artifacts;
+pub mod keys;
 mod sqlite;
 
 use std::collections::BTreeMap;

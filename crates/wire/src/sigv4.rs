@@ -73,6 +73,29 @@ impl Authorization {
     }
 }
 
+/// Who may sign: secrets by access key id.
+pub trait Keys: Send + Sync + std::fmt::Debug {
+    /// The secret of a key, if it may be used here. `session_token` is what the request carries.
+    fn secret(&self, access_key_id: &str, session_token: Option<&str>) -> Option<String>;
+}
+
+/// Reads and checks a request's signature; gives what it is signed for.
+pub fn authenticate(
+    request: SignedRequest<'_>,
+    keys: &dyn Keys,
+    body_sha256: &[u8; 32],
+    now_epoch_seconds: i64,
+) -> Result<Authorization, Fault> {
+    let authorization = Authorization::parse(request.headers.get("authorization").as_deref())?;
+    let token = request.headers.get("x-amz-security-token");
+    let secret = keys.secret(&authorization.access_key_id, token.as_deref()).ok_or_else(|| {
+        Fault::new("UnrecognizedClientException", 403, "The security token included in the request is invalid.")
+    })?;
+    let key = SigningKey::derive(&secret, &authorization.date, &authorization.region, &authorization.service);
+    verify(request, &authorization, &key, body_sha256, now_epoch_seconds)?;
+    Ok(authorization)
+}
+
 /// The key a secret gives for one day, region and service.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SigningKey([u8; 32]);
@@ -121,10 +144,8 @@ pub fn verify(
         return Err(mismatch("'Host' must be a 'SignedHeader' in the AWS Authorization."));
     }
     let body_hash = hex(body_sha256);
-    if let Some(stated) = request.headers.get("x-amz-content-sha256") {
-        if stated != body_hash {
-            return Err(mismatch("The value of X-Amz-Content-Sha256 is not the hash of the body."));
-        }
+    if request.headers.get("x-amz-content-sha256").is_some_and(|stated| stated != body_hash) {
+        return Err(mismatch("The value of X-Amz-Content-Sha256 is not the hash of the body."));
     }
     let expected = signature(request, authorization, key, &body_hash, &stamp);
     if constant_time_equal(expected.as_bytes(), authorization.signature.as_bytes()) {

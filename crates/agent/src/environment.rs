@@ -1,0 +1,186 @@
+//! From an assignment to what the launcher is asked to make.
+
+use std::path::{Path, PathBuf};
+
+use ondol_core::function::Reason;
+use ondol_core::identity::EnvironmentId;
+use ondol_protocol::assignment::EnvironmentAssignment;
+use ondol_protocol::containment::{GroupLimits, LOG_SOCKET_NAME, LaunchRequest, Mount, Tier};
+use ondol_runtimes::Runtime;
+
+use crate::machine::{AgentConfiguration, Containment, Credentials};
+use crate::variables::{Context, Places, variables};
+
+const MIB: u64 = 1 << 20;
+/// Threads and processes of one environment, as on AWS.
+const PIDS_MAX: u64 = 1_024;
+
+/// Builds the request, or says why this publication cannot run here.
+pub fn launch_request(
+    configuration: &AgentConfiguration,
+    environment: EnvironmentId,
+    assignment: &EnvironmentAssignment,
+    credentials: &Credentials,
+    first_host_id: u32,
+) -> Result<LaunchRequest, Reason> {
+    let function = &assignment.publication.configuration;
+    let runtime = Runtime::find(&configuration.runtime_folder, &function.runtime).ok_or_else(|| {
+        let text = format!("The runtime {0} isn't installed. Install it with: ondol runtime install {0}", function.runtime);
+        Reason::new("InvalidRuntime", text)
+    })?;
+    let task = configuration.code_folder.join(&assignment.publication.code.sha256);
+    let bootstrap = bootstrap(&runtime, &task)?;
+    let run_folder = configuration.run_folder.join(environment.to_string());
+    let contained = configuration.containment == Containment::Container;
+    let places = if contained {
+        Places::default()
+    } else {
+        Places {
+            task: task.display().to_string(),
+            runtime: runtime.root.join("var/runtime").display().to_string(),
+            log_socket: run_folder.join(LOG_SOCKET_NAME).display().to_string(),
+        }
+    };
+    let context = Context {
+        assignment,
+        region: &configuration.region,
+        endpoint: &configuration.endpoint,
+        credentials,
+        log_stream: &log_stream(environment, assignment),
+        places: &places,
+    };
+    let variables = variables(&context);
+    let share = &assignment.instance;
+    let groups = vec![
+        GroupLimits {
+            name: configuration.server_id.clone(),
+            cpu_millis: configuration.machine_cpu_millis,
+            memory_bytes: configuration.machine_memory_bytes,
+            pids: None,
+        },
+        GroupLimits {
+            name: share.id.to_string(),
+            cpu_millis: u64::from(share.vcpus) * 1_000,
+            memory_bytes: share.memory_mib * MIB,
+            pids: None,
+        },
+        GroupLimits {
+            name: environment.to_string(),
+            cpu_millis: u64::from(assignment.vcpus) * 1_000,
+            memory_bytes: u64::from(function.memory_size_mib) * MIB,
+            pids: Some(PIDS_MAX),
+        },
+    ];
+    let (tier, command, working_directory) = if contained {
+        let tier = Tier::Container { root: runtime.root.clone(), mounts: mounts(&runtime, &task, assignment), first_host_id };
+        (tier, bootstrap.inside, PathBuf::from("/var/task"))
+    } else {
+        (Tier::Process, bootstrap.outside, task.clone())
+    };
+    Ok(LaunchRequest {
+        environment,
+        tier,
+        hostname: "169-254-100-6".into(),
+        command: vec![command.display().to_string()],
+        variables,
+        working_directory,
+        groups,
+        run_folder,
+    })
+}
+
+/// `2026/11/22/name[$LATEST.PUBLISHED]id`, in the form seen on AWS, without the date the launch is not told.
+fn log_stream(environment: EnvironmentId, assignment: &EnvironmentAssignment) -> String {
+    format!("{}[{}]{environment}", assignment.version.function, assignment.version.version)
+}
+
+struct Bootstrap {
+    inside: PathBuf,
+    outside: PathBuf,
+}
+
+/// The runtime's own program, or the one the function brings.
+fn bootstrap(runtime: &Runtime, task: &Path) -> Result<Bootstrap, Reason> {
+    use std::os::unix::fs::PermissionsExt as _;
+    if runtime.has_bootstrap() {
+        return Ok(Bootstrap {
+            inside: "/var/runtime/bootstrap".into(),
+            outside: runtime.root.join("var/runtime/bootstrap"),
+        });
+    }
+    let outside = task.join("bootstrap");
+    match std::fs::metadata(&outside) {
+        Ok(found) if found.is_file() && found.permissions().mode() & 0o111 != 0 => {
+            Ok(Bootstrap { inside: "/var/task/bootstrap".into(), outside })
+        }
+        Ok(_) => Err(Reason::new(
+            "FunctionError.PermissionDenied",
+            "/var/task/bootstrap can't be executed. Give it the executable bit in the deployment package.",
+        )),
+        Err(_) => Err(Reason::new(
+            "FunctionError.InvalidEntryPoint",
+            "Couldn't find valid bootstrap(s): [/var/task/bootstrap /opt/bootstrap]",
+        )),
+    }
+}
+
+fn mounts(runtime: &Runtime, task: &Path, assignment: &EnvironmentAssignment) -> Vec<Mount> {
+    let function = &assignment.publication.configuration;
+    let bytes = u64::from(function.ephemeral_storage_mib) * MIB;
+    let mut mounts: Vec<Mount> = runtime.mounts().collect();
+    mounts.push(Mount::ReadOnly { source: task.to_owned(), target: "/var/task".into() });
+    mounts.push(Mount::Scratch { target: "/tmp".into(), bytes, files: bytes / 4_096 });
+    // What runtimes read to size themselves, in the words of cgroup v2 whatever the host has.
+    let limits = vec![
+        (PathBuf::from("fs/cgroup/cpu.max"), format!("{} 100000\n", u64::from(assignment.vcpus) * 100_000)),
+        (PathBuf::from("fs/cgroup/memory.max"), format!("{}\n", u64::from(function.memory_size_mib) * MIB)),
+        (PathBuf::from("fs/cgroup/pids.max"), format!("{PIDS_MAX}\n")),
+    ];
+    mounts.push(Mount::Files { target: "/sys".into(), files: limits });
+    if Path::new("/etc/resolv.conf").exists() {
+        mounts.push(Mount::ReadOnly { source: "/etc/resolv.conf".into(), target: "/etc/resolv.conf".into() });
+    }
+    mounts
+}
+
+#[cfg(test)]
+pub fn test_assignment(runtime: &str) -> EnvironmentAssignment {
+    use ondol_core::function::*;
+    use ondol_core::identity::{InstanceId, PublicationId};
+    use ondol_protocol::assignment::InstanceShare;
+    let configuration = FunctionConfiguration {
+        runtime: runtime.into(),
+        role: String::new(),
+        handler: "app.handler".into(),
+        description: String::new(),
+        timeout_seconds: 3,
+        memory_size_mib: 2048,
+        ephemeral_storage_mib: 512,
+        architecture: Architecture::X86_64,
+        environment: Default::default(),
+        logging: FunctionLogging {
+            application_log_level: "INFO".into(),
+            system_log_level: "INFO".into(),
+            log_group: "/aws/lambda/f".into(),
+        },
+        managed_instances: ManagedInstancesConfig {
+            capacity_provider: "cp".into(),
+            per_execution_environment_max_concurrency: 16,
+            memory_gib_per_vcpu_hundredths: 200,
+        },
+    };
+    let code = Code { sha256: "00".into(), size_bytes: 1 };
+    EnvironmentAssignment {
+        version: VersionKey { function: "f".into(), version: "$LATEST.PUBLISHED".into() },
+        function_arn: "arn:aws:lambda:us-east-1:000000000000:function:f:$LATEST.PUBLISHED".into(),
+        publication: std::sync::Arc::new(Publication { id: PublicationId(1), configuration, code }),
+        instance: InstanceShare {
+            id: InstanceId("i-0".into()),
+            availability_zone: "us-east-1a".into(),
+            vcpus: 4,
+            memory_mib: 8192,
+        },
+        vcpus: 1,
+        draining: false,
+    }
+}

@@ -1,0 +1,375 @@
+//! One execution environment on its shard: slots, parked polls, callers, logs. Single-threaded.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use ondol_core::function::Reason;
+use ondol_core::gate::{Event as GateEvent, ThrottleCause};
+use ondol_core::identity::{EnvironmentId, RequestId};
+use ondol_core::slots::{Answer, Effect, Event, PollId, Slots};
+use ondol_core::time::WallTime;
+use ondol_observe::clock;
+use ondol_protocol::assignment::EnvironmentAssignment;
+use ondol_protocol::containment::Exit;
+use ondol_protocol::invocation::{Invocation, Refused, Reply, ReplyBody};
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use crate::logs::Logs;
+
+/// What a shard tells its machine of an environment.
+#[derive(Debug)]
+pub enum ShardEvent {
+    /// The runtime asked for its first invocation.
+    Ready,
+    /// It will not come up; end it.
+    InitFailed,
+    /// Timed-out code holds its slots for too long; replace it.
+    Stuck,
+    /// No caller waits any more.
+    Drained,
+    /// Everything of it is closed; why it ended, and whether it was ever ready.
+    Ended { reason: Reason, was_ready: bool },
+}
+
+/// Numbers of an environment that other threads may read.
+#[derive(Debug, Default)]
+pub struct Gauge {
+    pub in_flight: AtomicUsize,
+    pub parked_polls: AtomicUsize,
+    pub timed_out: AtomicUsize,
+}
+
+/// An invocation given to a poll.
+pub struct Handed {
+    pub invocation: Invocation,
+    pub deadline: WallTime,
+}
+
+struct ParkedPoll {
+    hand: oneshot::Sender<Handed>,
+    /// The connection, to see whether its client is still there.
+    connection: Rc<OwnedFd>,
+}
+
+struct Caller {
+    reply: oneshot::Sender<Result<Reply, Refused>>,
+    invocation: Invocation,
+    /// When the runtime got it; before that it may still go elsewhere.
+    handed_at: Option<WallTime>,
+}
+
+/// An error the runtime reported of itself.
+#[derive(Debug, Clone)]
+pub struct RuntimeError {
+    pub error_type: String,
+    pub message: String,
+}
+
+pub struct Host {
+    pub id: EnvironmentId,
+    pub assignment: EnvironmentAssignment,
+    pub logs: Rc<Logs>,
+    slots: RefCell<Slots>,
+    polls: RefCell<BTreeMap<PollId, ParkedPoll>>,
+    callers: RefCell<BTreeMap<RequestId, Caller>>,
+    ready: Cell<bool>,
+    open: Cell<bool>,
+    first_error: RefCell<Option<RuntimeError>>,
+    next_poll: Cell<PollId>,
+    /// The timer's present alarm, so that it is woken only for an earlier one.
+    alarm: Cell<Option<WallTime>>,
+    rearm: Notify,
+    gauge: Arc<Gauge>,
+    gate: Rc<dyn Fn(GateEvent)>,
+    machine: mpsc::UnboundedSender<(EnvironmentId, ShardEvent)>,
+}
+
+impl Host {
+    pub fn new(
+        id: EnvironmentId,
+        assignment: EnvironmentAssignment,
+        gauge: Arc<Gauge>,
+        gate: Rc<dyn Fn(GateEvent)>,
+        machine: mpsc::UnboundedSender<(EnvironmentId, ShardEvent)>,
+    ) -> Rc<Self> {
+        let limit = assignment.publication.configuration.managed_instances.per_execution_environment_max_concurrency;
+        Rc::new(Self {
+            id,
+            assignment,
+            logs: Rc::default(),
+            slots: RefCell::new(Slots::new(limit)),
+            polls: RefCell::default(),
+            callers: RefCell::default(),
+            ready: Cell::new(false),
+            open: Cell::new(true),
+            first_error: RefCell::default(),
+            next_poll: Cell::new(0),
+            alarm: Cell::new(None),
+            rearm: Notify::new(),
+            gauge,
+            gate,
+            machine,
+        })
+    }
+
+    fn tell(&self, event: ShardEvent) {
+        // A machine that is gone ends this shard soon.
+        let _ = self.machine.send((self.id, event));
+    }
+
+    /// Gives the invocation a slot, or refuses; the answer comes through the receiver.
+    pub fn invoke(&self, invocation: Invocation) -> oneshot::Receiver<Result<Reply, Refused>> {
+        let (reply, answered) = oneshot::channel();
+        let request = invocation.request;
+        let timeout_millis = invocation.timeout_millis;
+        self.callers.borrow_mut().insert(request, Caller { reply, invocation, handed_at: None });
+        self.handle(Event::Invoke { request, timeout_millis });
+        answered
+    }
+
+    /// Parks a poll until an invocation is handed to it.
+    pub fn park(&self, connection: Rc<OwnedFd>) -> (PollId, oneshot::Receiver<Handed>) {
+        let poll = self.next_poll.get();
+        self.next_poll.set(poll + 1);
+        let (hand, handed) = oneshot::channel();
+        self.polls.borrow_mut().insert(poll, ParkedPoll { hand, connection });
+        if !self.ready.replace(true) && self.open.get() {
+            let managed = &self.assignment.publication.configuration.managed_instances;
+            (self.gate)(GateEvent::Ready {
+                environment: self.id,
+                publication: self.assignment.publication.id,
+                limit: managed.per_execution_environment_max_concurrency,
+            });
+            self.tell(ShardEvent::Ready);
+        }
+        self.handle(Event::PollArrived(poll));
+        (poll, handed)
+    }
+
+    pub fn unpark(&self, poll: PollId) {
+        if self.polls.borrow_mut().remove(&poll).is_some() {
+            self.handle(Event::PollGone(poll));
+        }
+    }
+
+    pub fn is_running(&self, request: RequestId) -> bool {
+        self.slots.borrow().is_running(request)
+    }
+
+    /// The runtime's answer to an invocation; its slot is free when this returns.
+    pub fn answer(&self, request: RequestId, function_error: Option<&'static str>, body: Bytes) -> Answer {
+        let mut effects = Vec::new();
+        let answer = self.slots.borrow_mut().answer(request, &mut effects);
+        if answer == Answer::Accepted {
+            let status = if function_error.is_some() { "error" } else { "success" };
+            self.reply(request, function_error, body, status);
+        }
+        self.carry_out(effects);
+        answer
+    }
+
+    /// Keeps the first error of initialisation; a second one is refused. True if this was the first.
+    pub fn init_error(&self, error: RuntimeError) -> bool {
+        let mut first = self.first_error.borrow_mut();
+        if first.is_some() {
+            return false;
+        }
+        *first = Some(error);
+        if !self.ready.get() {
+            self.tell(ShardEvent::InitFailed);
+        }
+        true
+    }
+
+    pub fn drain(&self) {
+        self.close();
+        self.handle(Event::Drain);
+    }
+
+    fn close(&self) {
+        if self.open.replace(false) {
+            (self.gate)(GateEvent::Closed { environment: self.id });
+        }
+    }
+
+    /// The process is gone: every waiting caller is answered, and the machine hears why.
+    pub fn end(&self, exit: &Exit) {
+        self.close();
+        self.logs.read_what_is_there();
+        let (error_type, what) = self.describe(exit);
+        for request in self.slots.borrow_mut().end() {
+            let handed = self.callers.borrow().get(&request).is_some_and(|caller| caller.handed_at.is_some());
+            if handed {
+                let message = format!("RequestId: {} Error: {what}", request.uuid());
+                self.reply(request, Some("Unhandled"), error_body(error_type, &message), "failure");
+            } else if let Some(caller) = self.callers.borrow_mut().remove(&request) {
+                let _ = caller.reply.send(Err(Refused(ThrottleCause::Concurrency)));
+            }
+        }
+        self.polls.borrow_mut().clear();
+        self.rearm.notify_one();
+        let was_ready = self.ready.get();
+        self.tell(ShardEvent::Ended { reason: self.reason(exit, &what), was_ready });
+    }
+
+    fn describe(&self, exit: &Exit) -> (&'static str, String) {
+        match exit {
+            Exit::Code(0) => ("Runtime.ExitError", "Runtime exited without providing a reason".into()),
+            Exit::Code(code) => ("Runtime.ExitError", format!("Runtime exited with error: exit status {code}")),
+            Exit::Signal(signal) => ("Runtime.ExitError", format!("Runtime exited with error: signal: {signal}")),
+            Exit::OutOfMemory => ("Runtime.OutOfMemory", "Runtime exited with error: signal: killed".into()),
+            Exit::NotStarted(what) => ("Runtime.InvalidEntrypoint", format!("Runtime failed to start: {what}")),
+            Exit::Killed => ("Client.ExecutionEnvironmentShutDown", "The execution environment was shut down".into()),
+        }
+    }
+
+    /// Why it ended, for the version's state: the runtime's own error first, and the last line it wrote.
+    fn reason(&self, exit: &Exit, what: &str) -> Reason {
+        let code = match exit {
+            Exit::OutOfMemory => "FunctionError.InitResourceExhausted",
+            Exit::Code(126) => "FunctionError.PermissionDenied",
+            Exit::Code(127) | Exit::NotStarted(_) => "FunctionError.InvalidEntryPoint",
+            _ => "FunctionError.RuntimeInitError",
+        };
+        if let Some(error) = self.first_error.borrow().as_ref() {
+            return Reason::new(code, format!("{}: {}", error.error_type, error.message));
+        }
+        match self.logs.last_lines().last() {
+            Some(line) => Reason::new(code, format!("{what}. Its last line of log: {line}")),
+            None => Reason::new(code, what),
+        }
+    }
+
+    fn reply(&self, request: RequestId, function_error: Option<&'static str>, body: Bytes, status: &str) {
+        let Some(caller) = self.callers.borrow_mut().remove(&request) else { return };
+        let log_tail = caller.invocation.wants_log_tail.then(|| {
+            let micros = caller.handed_at.map_or(0, |at| clock::wall().0.saturating_sub(at.0));
+            self.logs.take_tail(request, &platform_report(request, micros, status)).unwrap_or_default()
+        });
+        // The caller may have gone away; the function ran all the same.
+        let _ = caller.reply.send(Ok(Reply { function_error, body: ReplyBody::whole(body), log_tail }));
+    }
+
+    fn handle(&self, event: Event) {
+        let mut effects = Vec::new();
+        self.slots.borrow_mut().handle(clock::wall(), event, &mut effects);
+        self.carry_out(effects);
+    }
+
+    fn carry_out(&self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::HandOver { request, poll, deadline } => {
+                    if !self.hand_over(request, poll, deadline) {
+                        self.handle(Event::HandOverFailed { request });
+                    }
+                }
+                Effect::TimedOut { request } => {
+                    let millis = self.callers.borrow().get(&request).map_or(0, |caller| caller.invocation.timeout_millis);
+                    #[allow(clippy::cast_precision_loss)]
+                    let seconds = millis as f64 / 1_000.0;
+                    let message =
+                        format!("RequestId: {} Error: Task timed out after {seconds:.2} seconds", request.uuid());
+                    self.reply(request, Some("Unhandled"), error_body("Sandbox.Timedout", &message), "timeout");
+                }
+                Effect::Refuse { request, .. } => {
+                    if let Some(caller) = self.callers.borrow_mut().remove(&request) {
+                        let _ = caller.reply.send(Err(Refused(ThrottleCause::Concurrency)));
+                    }
+                }
+                Effect::SlotReleased => (self.gate)(GateEvent::SlotReleased { environment: self.id }),
+                Effect::Stuck => self.tell(ShardEvent::Stuck),
+                Effect::Drained => self.tell(ShardEvent::Drained),
+            }
+        }
+        let slots = self.slots.borrow();
+        self.gauge.in_flight.store(slots.in_flight(), Ordering::Relaxed);
+        self.gauge.parked_polls.store(slots.parked(), Ordering::Relaxed);
+        self.gauge.timed_out.store(slots.timed_out(), Ordering::Relaxed);
+        let next = slots.next_wakeup();
+        if next.is_some_and(|next| self.alarm.get().is_none_or(|alarm| next < alarm)) {
+            self.rearm.notify_one();
+        }
+    }
+
+    /// False if the poll's client is gone; the invocation then goes to the next poll.
+    fn hand_over(&self, request: RequestId, poll: PollId, deadline: WallTime) -> bool {
+        let Some(parked) = self.polls.borrow_mut().remove(&poll) else { return false };
+        let mut callers = self.callers.borrow_mut();
+        let Some(caller) = callers.get_mut(&request) else { return true };
+        if is_closed(&parked.connection) {
+            return false;
+        }
+        if caller.invocation.wants_log_tail {
+            self.logs.start_tail(request, &platform_start(request, &self.assignment));
+        }
+        let handed = Handed { invocation: caller.invocation.clone(), deadline };
+        if parked.hand.send(handed).is_err() {
+            return false;
+        }
+        caller.handed_at = Some(clock::wall());
+        true
+    }
+
+    /// Wakes the slots when a deadline passes, for as long as the environment lives.
+    pub async fn keep_time(self: Rc<Self>) {
+        loop {
+            let next = self.slots.borrow().next_wakeup();
+            self.alarm.set(next);
+            match next {
+                None => self.rearm.notified().await,
+                Some(at) => {
+                    let wait = std::time::Duration::from_micros(at.0.saturating_sub(clock::wall().0));
+                    tokio::select! {
+                        () = tokio::time::sleep(wait) => self.handle(Event::Tick),
+                        () = self.rearm.notified() => {}
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Whether a connection's other side has closed it: a read would give its end.
+fn is_closed(connection: &OwnedFd) -> bool {
+    use rustix::net::{RecvFlags, recv};
+    let mut byte = [0; 1];
+    match recv(connection, &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT) {
+        Ok((read, _)) => read == 0,
+        Err(error) => error != rustix::io::Errno::AGAIN,
+    }
+}
+
+pub fn error_body(error_type: &str, message: &str) -> Bytes {
+    serde_json::json!({"errorType": error_type, "errorMessage": message}).to_string().into()
+}
+
+fn platform_line(kind: &str, record: &serde_json::Value) -> String {
+    let time = ondol_wire::time::iso_8601_millis(clock::epoch_millis());
+    serde_json::json!({"time": time, "type": kind, "record": record}).to_string()
+}
+
+fn platform_start(request: RequestId, assignment: &EnvironmentAssignment) -> String {
+    let record = serde_json::json!({
+        "requestId": request.uuid(),
+        "version": assignment.version.version,
+        "functionArn": &*assignment.function_arn,
+    });
+    platform_line("platform.start", &record)
+}
+
+fn platform_report(request: RequestId, micros: u64, status: &str) -> String {
+    #[allow(clippy::cast_precision_loss)]
+    let duration_millis = micros as f64 / 1_000.0;
+    let record = serde_json::json!({
+        "requestId": request.uuid(),
+        "status": status,
+        "metrics": {"durationMs": duration_millis},
+    });
+    platform_line("platform.report", &record)
+}

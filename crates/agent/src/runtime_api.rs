@@ -1,0 +1,269 @@
+//! The Runtime API of one execution environment: AWS's routes, headers and codes. The function is the
+//! attacker here: identity is the listener, every size is bounded, and no answer is believed twice.
+
+use std::convert::Infallible;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::{Body as _, Incoming};
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use ondol_core::identity::RequestId;
+use ondol_core::slots::{Answer, PollId};
+use ondol_protocol::invocation::PAYLOAD_BYTES_MAX;
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::host::{Handed, Host, RuntimeError, error_body};
+
+const ERROR_BYTES_MAX: usize = 1 << 20;
+/// The largest head: Python's client sends an X-Ray cause of up to 1 MiB as a header.
+const HEAD_BYTES_MAX: usize = 2 << 20;
+/// Connections one environment may have open: its polls, its answers, and some to spare.
+const CONNECTIONS_MAX: usize = 10_000;
+
+/// Serves an environment's listener until the task is dropped.
+pub async fn serve(host: Rc<Host>, listener: TcpListener) {
+    let open = Rc::new(std::cell::Cell::new(0_usize));
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            // Out of descriptors, most likely: let others go on before the next try.
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            continue;
+        };
+        if open.get() >= CONNECTIONS_MAX {
+            continue;
+        }
+        open.set(open.get() + 1);
+        let (host, open) = (Rc::clone(&host), Rc::clone(&open));
+        tokio::task::spawn_local(async move {
+            // An error ends this connection; what it held is unparked by its guard.
+            let _ = serve_connection(host, stream).await;
+            open.set(open.get() - 1);
+        });
+    }
+}
+
+async fn serve_connection(host: Rc<Host>, stream: TcpStream) -> Result<(), hyper::Error> {
+    let _ = stream.set_nodelay(true);
+    // A second handle on the same socket, to look at it while hyper owns the first.
+    let Ok(connection) = std::os::fd::AsFd::as_fd(&stream).try_clone_to_owned() else { return Ok(()) };
+    let connection = Rc::new(connection);
+    let service = service_fn(move |request| {
+        let (host, connection) = (Rc::clone(&host), Rc::clone(&connection));
+        async move { Ok::<_, Infallible>(route(host, connection, request).await) }
+    });
+    hyper::server::conn::http1::Builder::new()
+        .max_buf_size(HEAD_BYTES_MAX)
+        .serve_connection(TokioIo::new(stream), service)
+        .await
+}
+
+type Answered = Response<Full<Bytes>>;
+
+async fn route(host: Rc<Host>, connection: Rc<OwnedFd>, request: Request<Incoming>) -> Answered {
+    let path = request.uri().path().strip_prefix("/2018-06-01/").unwrap_or("").to_owned();
+    let parts: Vec<&str> = path.split('/').collect();
+    match (request.method(), parts.as_slice()) {
+        (&Method::GET, ["ping"]) => plain(StatusCode::OK, "pong"),
+        (&Method::GET, ["runtime", "invocation", "next"]) => next(host, connection).await,
+        (&Method::POST, ["runtime", "invocation", id, "response"]) => response(&host, id, request).await,
+        (&Method::POST, ["runtime", "invocation", id, "error"]) => error(&host, id, request).await,
+        (&Method::POST, ["runtime", "init", "error"]) => init_error(&host, request).await,
+        (_, ["ping"] | ["runtime", "invocation", "next"] | ["runtime", "invocation", _, "response" | "error"] | ["runtime", "init", "error"]) => {
+            plain(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed")
+        }
+        _ => plain(StatusCode::NOT_FOUND, "404 page not found"),
+    }
+}
+
+/// Takes the poll back when the connection ends before an invocation came.
+struct Parked {
+    host: Rc<Host>,
+    poll: PollId,
+}
+
+impl Drop for Parked {
+    fn drop(&mut self) {
+        self.host.unpark(self.poll);
+    }
+}
+
+async fn next(host: Rc<Host>, connection: Rc<OwnedFd>) -> Answered {
+    let (poll, handed) = host.park(connection);
+    let parked = Parked { host, poll };
+    match handed.await {
+        Ok(handed) => hand_out(handed),
+        Err(_) => {
+            drop(parked);
+            failure(StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError", "The execution environment is shutting down")
+        }
+    }
+}
+
+fn hand_out(Handed { invocation, deadline }: Handed) -> Answered {
+    let mut response = Response::new(Full::new(invocation.payload));
+    let headers = response.headers_mut();
+    let mut set = |name: &'static str, value: &str| {
+        // Values come from headers that were valid before; one that is not is left empty.
+        let value = HeaderValue::from_str(value).unwrap_or(HeaderValue::from_static(""));
+        headers.insert(HeaderName::from_static(name), value);
+    };
+    set("content-type", "application/json");
+    set("lambda-runtime-aws-request-id", &invocation.request.uuid());
+    set("lambda-runtime-deadline-ms", &deadline.epoch_millis().to_string());
+    set("lambda-runtime-invoked-function-arn", &invocation.invoked_arn);
+    set("lambda-runtime-trace-id", invocation.trace_id.as_deref().unwrap_or(""));
+    set("lambda-runtime-client-context", invocation.client_context.as_deref().unwrap_or(""));
+    set("lambda-runtime-cognito-identity", "");
+    response
+}
+
+async fn response(host: &Host, id: &str, request: Request<Incoming>) -> Answered {
+    if let Some(mode) = request.headers().get("lambda-runtime-function-response-mode") {
+        if mode != "streaming" {
+            return failure(StatusCode::BAD_REQUEST, "InvalidFunctionResponseMode", "Invalid function response mode");
+        }
+    }
+    let Some(id) = RequestId::parse_uuid(id) else { return invalid_request_id() };
+    match read(request, PAYLOAD_BYTES_MAX).await {
+        Ok((trailers, body)) => match trailing_error(&trailers) {
+            Some(error) => answered(host.answer(id, Some("Unhandled"), error)),
+            None => answered(host.answer(id, None, body)),
+        },
+        Err(ReadError::TooLarge) => {
+            let what = format!("Exceeded maximum allowed payload size ({PAYLOAD_BYTES_MAX} bytes).");
+            let told = format!("Response payload size exceeded maximum allowed payload size ({PAYLOAD_BYTES_MAX} bytes).");
+            match host.answer(id, Some("Unhandled"), error_body("Function.ResponseSizeTooLarge", &told)) {
+                Answer::Accepted => failure(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", &what),
+                other => answered(other),
+            }
+        }
+        Err(ReadError::Truncated) if host.is_running(id) => {
+            let told = "The runtime ended its response before it was complete.";
+            host.answer(id, Some("Unhandled"), error_body("Runtime.TruncatedResponse", told));
+            failure(StatusCode::BAD_REQUEST, "TruncatedHTTPRequest", "HTTP request detected as truncated")
+        }
+        Err(ReadError::Truncated) => invalid_request_id(),
+    }
+}
+
+async fn error(host: &Host, id: &str, request: Request<Incoming>) -> Answered {
+    let Some(id) = RequestId::parse_uuid(id) else { return invalid_request_id() };
+    let stated = error_type(request.headers());
+    match read(request, ERROR_BYTES_MAX).await {
+        Ok((_, body)) if body.is_empty() => {
+            let body = error_body(&stated.unwrap_or_else(|| "Runtime.Unknown".into()), "");
+            answered(host.answer(id, Some("Unhandled"), body))
+        }
+        Ok((_, body)) => answered(host.answer(id, Some("Unhandled"), body)),
+        Err(ReadError::TooLarge) => too_large(ERROR_BYTES_MAX),
+        Err(ReadError::Truncated) => failure(StatusCode::BAD_REQUEST, "TruncatedHTTPRequest", "HTTP request detected as truncated"),
+    }
+}
+
+async fn init_error(host: &Host, request: Request<Incoming>) -> Answered {
+    let stated = error_type(request.headers());
+    match read(request, ERROR_BYTES_MAX).await {
+        Ok((_, body)) => {
+            let body: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
+            let text = |name: &str| body[name].as_str().map(str::to_owned);
+            let error = RuntimeError {
+                error_type: stated.or_else(|| text("errorType")).unwrap_or_else(|| "Runtime.Unknown".into()),
+                message: text("errorMessage").unwrap_or_default(),
+            };
+            if host.init_error(error) {
+                ok()
+            } else {
+                failure(StatusCode::FORBIDDEN, "InvalidStateTransition", "An initialization error was reported before")
+            }
+        }
+        Err(ReadError::TooLarge) => too_large(ERROR_BYTES_MAX),
+        Err(ReadError::Truncated) => failure(StatusCode::BAD_REQUEST, "TruncatedHTTPRequest", "HTTP request detected as truncated"),
+    }
+}
+
+/// The type a runtime gives its error: `Runtime.Name` or `Function.Name`, else one of two unknowns.
+fn error_type(headers: &HeaderMap) -> Option<String> {
+    let bytes = headers.get("lambda-runtime-function-error-type")?.as_bytes();
+    let text = String::from_utf8_lossy(bytes);
+    let known = ["Runtime.", "Function."].iter().any(|side| {
+        text.strip_prefix(side).is_some_and(|name| {
+            name.len() > 1 && name.starts_with(|c: char| c.is_ascii_uppercase()) && name.chars().all(|c| c.is_ascii_alphabetic())
+        })
+    });
+    Some(if known {
+        text.into_owned()
+    } else if text.starts_with("Function.") {
+        "Function.Unknown".into()
+    } else {
+        "Runtime.Unknown".into()
+    })
+}
+
+/// A streamed answer that failed half-way says so in trailers.
+fn trailing_error(trailers: &HeaderMap) -> Option<Bytes> {
+    let error_type = error_type(trailers)?;
+    Some(error_body(&error_type, "The function failed while it streamed its response."))
+}
+
+enum ReadError {
+    TooLarge,
+    Truncated,
+}
+
+async fn read(request: Request<Incoming>, limit: usize) -> Result<(HeaderMap, Bytes), ReadError> {
+    let body = request.into_body();
+    if body.size_hint().lower() > limit as u64 {
+        return Err(ReadError::TooLarge);
+    }
+    match Limited::new(body, limit).collect().await {
+        Ok(collected) => {
+            let trailers = collected.trailers().cloned().unwrap_or_default();
+            Ok((trailers, collected.to_bytes()))
+        }
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(ReadError::TooLarge),
+        Err(_) => Err(ReadError::Truncated),
+    }
+}
+
+fn answered(answer: Answer) -> Answered {
+    match answer {
+        Answer::Accepted => ok(),
+        Answer::TooLate => failure(StatusCode::GONE, "InvokeTimeout", "Invoke timeout"),
+        Answer::Unknown => invalid_request_id(),
+    }
+}
+
+fn ok() -> Answered {
+    json(StatusCode::ACCEPTED, r#"{"status":"OK"}"#.into())
+}
+
+fn invalid_request_id() -> Answered {
+    failure(StatusCode::BAD_REQUEST, "InvalidRequestID", "Invalid request ID")
+}
+
+fn too_large(limit: usize) -> Answered {
+    let what = format!("Exceeded maximum allowed payload size ({limit} bytes).");
+    failure(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", &what)
+}
+
+fn failure(status: StatusCode, error_type: &str, message: &str) -> Answered {
+    json(status, error_body(error_type, message))
+}
+
+fn json(status: StatusCode, body: Bytes) -> Answered {
+    let mut response = Response::new(Full::new(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+fn plain(status: StatusCode, text: &'static str) -> Answered {
+    let mut response = Response::new(Full::new(Bytes::from_static(text.as_bytes())));
+    *response.status_mut() = status;
+    response
+}

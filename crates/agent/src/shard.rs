@@ -1,0 +1,127 @@
+//! The agent's half on one invoke thread: the execution environments that live there.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use ondol_core::gate::{Event as GateEvent, ThrottleCause};
+use ondol_core::identity::EnvironmentId;
+use ondol_protocol::assignment::EnvironmentAssignment;
+use ondol_protocol::containment::Exit;
+use ondol_protocol::invocation::{Deliver, Invocation, Refused, Reply};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+pub use crate::host::Gauge;
+use crate::host::{Host, ShardEvent};
+use crate::runtime_api;
+
+/// What the machine asks of a shard.
+#[derive(Debug)]
+pub enum ShardCommand {
+    /// Serve this environment, which the launcher has just made.
+    Adopt(Box<Adopted>),
+    Drain { environment: EnvironmentId },
+    /// The environment's process is gone.
+    End { environment: EnvironmentId, exit: Exit },
+}
+
+#[derive(Debug)]
+pub struct Adopted {
+    pub environment: EnvironmentId,
+    pub assignment: EnvironmentAssignment,
+    pub runtime_api: OwnedFd,
+    pub stdout: OwnedFd,
+    pub stderr: OwnedFd,
+    pub log_socket: OwnedFd,
+    pub gauge: Arc<Gauge>,
+}
+
+/// The machine's line to a shard and the shard's line back.
+#[derive(Debug)]
+pub struct ShardEnd {
+    pub(crate) commands: mpsc::UnboundedReceiver<ShardCommand>,
+    pub(crate) events: mpsc::UnboundedSender<(EnvironmentId, ShardEvent)>,
+}
+
+struct Resident {
+    host: Rc<Host>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Drop for Resident {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+/// The environments of one invoke thread.
+#[derive(Clone, Default)]
+pub struct Environments {
+    residents: Rc<RefCell<BTreeMap<EnvironmentId, Resident>>>,
+}
+
+impl std::fmt::Debug for Environments {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.residents.borrow().keys()).finish()
+    }
+}
+
+impl Environments {
+    /// Follows the machine's commands until it is gone. `gate` hears of every slot and environment.
+    pub async fn run(self, mut end: ShardEnd, gate: Rc<dyn Fn(GateEvent)>) {
+        while let Some(command) = end.commands.recv().await {
+            match command {
+                ShardCommand::Adopt(adopted) => self.adopt(*adopted, &gate, &end.events),
+                ShardCommand::Drain { environment } => {
+                    if let Some(host) = self.host(environment) {
+                        host.drain();
+                    }
+                }
+                ShardCommand::End { environment, exit } => {
+                    let resident = self.residents.borrow_mut().remove(&environment);
+                    if let Some(resident) = resident {
+                        resident.host.end(&exit);
+                    }
+                }
+            }
+        }
+    }
+
+    fn host(&self, environment: EnvironmentId) -> Option<Rc<Host>> {
+        self.residents.borrow().get(&environment).map(|resident| Rc::clone(&resident.host))
+    }
+
+    fn adopt(&self, adopted: Adopted, gate: &Rc<dyn Fn(GateEvent)>, events: &mpsc::UnboundedSender<(EnvironmentId, ShardEvent)>) {
+        let environment = adopted.environment;
+        let host = Host::new(environment, adopted.assignment, adopted.gauge, Rc::clone(gate), events.clone());
+        let mut tasks = vec![tokio::task::spawn_local(Rc::clone(&host).keep_time())];
+        let pipes = [adopted.stdout, adopted.stderr].into_iter().try_for_each(|pipe| host.logs.follow_pipe(pipe));
+        let served = pipes.and_then(|()| host.logs.listen(adopted.log_socket)).and_then(|logs| {
+            tasks.push(logs);
+            let listener = std::net::TcpListener::from(adopted.runtime_api);
+            listener.set_nonblocking(true)?;
+            tasks.push(tokio::task::spawn_local(runtime_api::serve(
+                Rc::clone(&host),
+                tokio::net::TcpListener::from_std(listener)?,
+            )));
+            Ok(())
+        });
+        self.residents.borrow_mut().insert(environment, Resident { host, tasks });
+        if served.is_err() {
+            // Out of descriptors: the machine ends the environment, and control tries again later.
+            let _ = events.send((environment, ShardEvent::InitFailed));
+        }
+    }
+}
+
+impl Deliver for Environments {
+    async fn deliver(&self, environment: EnvironmentId, invocation: Invocation) -> Result<Reply, Refused> {
+        let refused = Refused(ThrottleCause::Concurrency);
+        let Some(host) = self.host(environment) else { return Err(refused) };
+        let answered = host.invoke(invocation);
+        answered.await.unwrap_or(Err(refused))
+    }
+}

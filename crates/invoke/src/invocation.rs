@@ -1,0 +1,277 @@
+//! One invocation, phase by phase. The types make the order compulsory.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use hyper::body::{Body as _, Incoming};
+use hyper::header::HeaderValue;
+use hyper::http::request::Parts;
+use hyper::{Request, Response, StatusCode};
+use ondol_core::gate::ThrottleCause;
+use ondol_core::identity::{FunctionReference, Qualifier, RequestId};
+use ondol_observe::clock;
+use ondol_observe::usage::{Outcome, UsageEvent};
+use ondol_protocol::invocation::{Deliver, Invocation, PAYLOAD_BYTES_MAX, Reply};
+use ondol_wire::fault::{ErrorFormat, Fault};
+use ondol_wire::lambda::SERVICE;
+use ondol_wire::sigv4::{SignedRequest, authenticate, sha256};
+use serde::de::IgnoredAny;
+
+use crate::directory::Target;
+use crate::front::{Body, HeaderView, failure, whole};
+use crate::shard::Shard;
+
+/// A body that takes longer to arrive is given up. No slot is held while it arrives.
+const BODY_SECONDS_MAX: u64 = 60;
+/// The largest client context, as base64 text.
+const CLIENT_CONTEXT_BYTES_MAX: usize = 3_583;
+
+pub async fn invoke<D: Deliver>(shard: &Shard<D>, function: &str, request: Request<Incoming>) -> Response<Body> {
+    let id = shard.new_request_id();
+    match phases(shard, function, request, id).await {
+        Ok(response) => response,
+        Err(fault) => failure(&fault, ErrorFormat::RestJson, &id.uuid()),
+    }
+}
+
+async fn phases<D: Deliver>(
+    shard: &Shard<D>,
+    function: &str,
+    request: Request<Incoming>,
+    id: RequestId,
+) -> Result<Response<Body>, Fault> {
+    let started = clock::wall();
+    let accepted = accept(request)?;
+    let identified = identify(shard, accepted).await?;
+    let resolved = resolve(shard, function, &identified)?;
+    if identified.kind == InvocationType::DryRun {
+        return Ok(dry_run(id));
+    }
+    check_payload(&identified.payload)?;
+    let (version, invocation) = prepare(&identified, resolved, id);
+    let outcome = shard.deliver(invocation).await;
+    let duration_micros = clock::wall().0.saturating_sub(started.0);
+    let counted = match &outcome {
+        Ok(reply) if reply.function_error.is_some() => Outcome::FunctionError,
+        Ok(_) => Outcome::Success,
+        Err(cause) => Outcome::Throttled(*cause),
+    };
+    shard.usage.record(UsageEvent { version: Arc::clone(&version), outcome: counted, duration_micros });
+    match outcome {
+        Ok(reply) => Ok(answer(reply, &version.version, id)),
+        Err(cause) => Err(throttle(cause)),
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum InvocationType {
+    RequestResponse,
+    DryRun,
+}
+
+/// The head is good; the body is not read yet.
+struct Accepted {
+    parts: Parts,
+    body: Incoming,
+    kind: InvocationType,
+    wants_log_tail: bool,
+}
+
+/// The whole request is here and signed by a key we know.
+struct Identified {
+    parts: Parts,
+    payload: Bytes,
+    kind: InvocationType,
+    wants_log_tail: bool,
+}
+
+struct Resolved {
+    target: Target,
+    invoked_arn: String,
+}
+
+fn accept(request: Request<Incoming>) -> Result<Accepted, Fault> {
+    let (parts, body) = request.into_parts();
+    if body.size_hint().lower() > PAYLOAD_BYTES_MAX as u64 {
+        return Err(too_large());
+    }
+    let header = |name| parts.headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    let kind = match header("x-amz-invocation-type") {
+        None | Some("RequestResponse") => InvocationType::RequestResponse,
+        Some("DryRun") => InvocationType::DryRun,
+        Some("Event") => {
+            return Err(Fault::of(
+                &SERVICE,
+                "InvalidParameterValueException",
+                "InvocationType Event isn't supported by this version of Ondol. Use RequestResponse.",
+            ));
+        }
+        Some(other) => return Err(not_in_set(other, "invocationType", "[Event, RequestResponse, DryRun]")),
+    };
+    let wants_log_tail = match header("x-amz-log-type") {
+        None | Some("None") => false,
+        Some("Tail") => true,
+        Some(other) => return Err(not_in_set(other, "logType", "[None, Tail]")),
+    };
+    for (name, what) in [("x-amz-tenant-id", "Tenant isolation"), ("x-amz-durable-execution-name", "Durable execution")] {
+        if parts.headers.contains_key(name) {
+            let text = format!("{what} isn't supported by this version of Ondol.");
+            return Err(Fault::of(&SERVICE, "InvalidParameterValueException", text));
+        }
+    }
+    if header("x-amz-client-context").is_some_and(|context| context.len() > CLIENT_CONTEXT_BYTES_MAX) {
+        let text = format!("The client context is larger than {CLIENT_CONTEXT_BYTES_MAX} bytes.");
+        return Err(Fault::of(&SERVICE, "InvalidParameterValueException", text));
+    }
+    Ok(Accepted { parts, body, kind, wants_log_tail })
+}
+
+async fn identify<D: Deliver>(shard: &Shard<D>, accepted: Accepted) -> Result<Identified, Fault> {
+    let Accepted { parts, body, kind, wants_log_tail } = accepted;
+    let reading = Limited::new(body, PAYLOAD_BYTES_MAX).collect();
+    let payload = match tokio::time::timeout(Duration::from_secs(BODY_SECONDS_MAX), reading).await {
+        Ok(Ok(collected)) => collected.to_bytes(),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(too_large()),
+        Ok(Err(_)) => return Err(Fault::of(&SERVICE, "InvalidRequestContentException", "The request body ended early.")),
+        Err(_) => {
+            let text = format!("The request body took longer than {BODY_SECONDS_MAX} seconds.");
+            return Err(Fault::new("RequestTimeoutException", 408, text));
+        }
+    };
+    let headers = HeaderView(&parts.headers);
+    let signed = SignedRequest {
+        method: parts.method.as_str(),
+        path: parts.uri.path(),
+        query: parts.uri.query().unwrap_or(""),
+        headers: &headers,
+    };
+    authenticate(signed, &*shard.keys, &sha256(&payload), clock::epoch_millis() / 1_000)?;
+    Ok(Identified { parts, payload, kind, wants_log_tail })
+}
+
+fn resolve<D: Deliver>(shard: &Shard<D>, function: &str, identified: &Identified) -> Result<Resolved, Fault> {
+    let home = shard.directory.home();
+    let reference = FunctionReference::parse(function);
+    let query = ondol_wire::uri::query_pairs(identified.parts.uri.query().unwrap_or(""));
+    let asked = query.into_iter().find(|(name, _)| name == "Qualifier").map(|(_, value)| value);
+    check_names(function, asked.as_deref())?;
+    if reference.region.as_ref().is_some_and(|region| *region != home.region) {
+        let text = format!(
+            "Functions from '{}' are not reachable in this region ('{}')",
+            reference.region.as_deref().unwrap_or_default(),
+            home.region
+        );
+        return Err(Fault::of(&SERVICE, "ResourceNotFoundException", text));
+    }
+    if reference.account_id.as_ref().is_some_and(|account| *account != home.account_id) {
+        return Err(Fault::of(&SERVICE, "ResourceNotFoundException", format!("Function not found: {function}")));
+    }
+    let qualifier = match (reference.qualifier, asked) {
+        (Some(own), Some(asked)) if own != asked => {
+            let text = "The derived qualifier from the function name does not match the specified qualifier.";
+            return Err(Fault::of(&SERVICE, "InvalidParameterValueException", text));
+        }
+        (own, asked) => own.or(asked),
+    };
+    let parsed = qualifier.as_deref().map(Qualifier::parse);
+    let target = shard.directory.resolve(&reference.name, parsed.as_ref())?;
+    Ok(Resolved { target, invoked_arn: home.function_arn(&reference.name, qualifier.as_deref()) })
+}
+
+/// The model's constraints on the two names; the generic validator words what is wrong with them.
+fn check_names(function: &str, qualifier: Option<&str>) -> Result<(), Fault> {
+    let plain = |text: &str| !text.is_empty() && text.len() <= 64 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
+    let common = plain(function) && qualifier.is_none_or(|q| plain(q) || q == "$LATEST.PUBLISHED");
+    let shape = SERVICE.operation("Invoke").and_then(|operation| operation.input);
+    let (false, Some(shape)) = (common, shape) else { return Ok(()) };
+    let mut input = serde_json::Map::new();
+    input.insert("FunctionName".into(), function.into());
+    if let Some(qualifier) = qualifier {
+        input.insert("Qualifier".into(), qualifier.into());
+    }
+    ondol_wire::validate::validate(&SERVICE, shape, &input)
+}
+
+/// One scan over the payload; nothing is built from it.
+fn check_payload(payload: &Bytes) -> Result<(), Fault> {
+    if payload.is_empty() {
+        return Ok(());
+    }
+    serde_json::from_slice::<IgnoredAny>(payload).map(drop).map_err(|error| {
+        let text = format!("Could not parse request body into json: Could not parse payload into json: {error}");
+        Fault::of(&SERVICE, "InvalidRequestContentException", text)
+    })
+}
+
+fn prepare(
+    identified: &Identified,
+    resolved: Resolved,
+    request: RequestId,
+) -> (Arc<ondol_core::function::VersionKey>, Invocation) {
+    let text = |name| identified.parts.headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    // The caller sends base64, the runtime gets the JSON itself.
+    let client_context = text("x-amz-client-context")
+        .and_then(|context| STANDARD.decode(context).ok())
+        .and_then(|bytes| String::from_utf8(bytes).ok());
+    let invocation = Invocation {
+        request,
+        publication: resolved.target.publication,
+        payload: if identified.payload.is_empty() { Bytes::from_static(b"{}") } else { identified.payload.clone() },
+        timeout_millis: resolved.target.timeout_millis,
+        invoked_arn: resolved.invoked_arn.into(),
+        client_context: client_context.map(Into::into),
+        trace_id: text("x-amzn-trace-id").map(Into::into),
+        wants_log_tail: identified.wants_log_tail,
+    };
+    (resolved.target.version, invocation)
+}
+
+fn dry_run(id: RequestId) -> Response<Body> {
+    let mut response = Response::new(whole(Bytes::new()));
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    insert(&mut response, "x-amzn-requestid", &id.uuid());
+    response
+}
+
+fn answer(reply: Reply, version: &str, id: RequestId) -> Response<Body> {
+    let mut response = Response::new(reply.body.boxed_unsync());
+    insert(&mut response, "content-type", "application/json");
+    insert(&mut response, "x-amzn-requestid", &id.uuid());
+    insert(&mut response, "x-amz-executed-version", version);
+    if let Some(kind) = reply.function_error {
+        insert(&mut response, "x-amz-function-error", kind);
+    }
+    if let Some(tail) = reply.log_tail {
+        insert(&mut response, "x-amz-log-result", &STANDARD.encode(tail));
+    }
+    response
+}
+
+fn insert(response: &mut Response<Body>, name: &'static str, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        response.headers_mut().insert(name, value);
+    }
+}
+
+fn throttle(cause: ThrottleCause) -> Fault {
+    Fault::of(&SERVICE, "TooManyRequestsException", "Rate Exceeded.")
+        .with_member("Reason", "ConcurrentInvocationLimitExceeded")
+        .with_header("retry-after", "1")
+        .with_header("x-ondol-throttle-cause", cause.name())
+}
+
+fn too_large() -> Fault {
+    let text = format!("Request must be smaller than {PAYLOAD_BYTES_MAX} bytes for the InvokeFunction operation");
+    Fault::of(&SERVICE, "RequestTooLargeException", text)
+}
+
+fn not_in_set(value: &str, path: &str, set: &str) -> Fault {
+    let text = format!(
+        "1 validation error detected: Value '{value}' at '{path}' failed to satisfy constraint: Member must satisfy enum value set: {set}"
+    );
+    Fault::new("ValidationException", 400, text)
+}

@@ -1,0 +1,41 @@
+//! Where each kind of document lives. One function's documents share a prefix, so that a change of any of
+//! them names the function.
+
+pub const CAPACITY_PROVIDERS: &str = "capacity-provider/";
+pub const FUNCTIONS: &str = "function/";
+pub const VERSIONS: &str = "version/";
+pub const INSTANCES: &str = "instance/";
+pub const ACCESS_KEYS: &str = "access-key/";
+
+pub fn capacity_provider(name: &str) -> String {
+    format!("{CAPACITY_PROVIDERS}{name}")
+}
+
+pub fn function(name: &str) -> String {
+    format!("{FUNCTIONS}{name}")
+}
+
+pub fn versions_of(function: &str) -> String {
+    format!("{VERSIONS}{function}/")
+}
+
+/// Numbered versions are padded, so that keys are in the order of numbers and `$LATEST.PUBLISHED` comes first.
+pub fn version(function: &str, version: &str) -> String {
+    match version.parse::<u64>() {
+        Ok(number) => format!("{VERSIONS}{function}/{number:012}"),
+        Err(_) => format!("{VERSIONS}{function}/{version}"),
+    }
+}
+
+pub fn instance(id: &str) -> String {
+    format!("{INSTANCES}{id}")
+}
+
+pub fn access_key(id: &str) -> String {
+    format!("{ACCESS_KEYS}{id}")
+}
+
+/// The function a document belongs to, if it is a function's or a version's.
+pub fn function_of(key: &str) -> Option<&str> {
+    key.strip_prefix(FUNCTIONS).or_else(|| key.strip_prefix(VERSIONS)?.split('/').next())
+}
