@@ -22,7 +22,8 @@ pub fn codegen(arguments: &[String]) -> Result<()> {
         fetch(&root, &model_path)?;
     }
     let text = std::fs::read_to_string(&model_path).context("reading models/lambda.json")?;
-    let model: Value = serde_json::from_str(&text)?;
+    let mut model: Value = serde_json::from_str(&text)?;
+    override_shapes(&mut model, &std::fs::read_to_string(root.join("models/overrides.json"))?)?;
     let version = std::fs::read_to_string(root.join("models/VERSION"))?;
     let generator = Generator::new(&model)?;
     let header = format!(
@@ -78,6 +79,19 @@ fn strip_prose(value: &mut Value) {
         Value::Array(items) => items.iter_mut().for_each(strip_prose),
         _ => {}
     }
+}
+
+/// Takes constraints out of the model that the service itself does not keep; each says why.
+fn override_shapes(model: &mut Value, overrides: &str) -> Result<()> {
+    let overrides: BTreeMap<String, Value> = serde_json::from_str(overrides).context("models/overrides.json")?;
+    for (shape, entry) in overrides {
+        entry["why"].as_str().with_context(|| format!("the override of {shape} says no why"))?;
+        let target = model["shapes"][&shape].as_object_mut().with_context(|| format!("no shape {shape} to override"))?;
+        for key in entry["drop"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+            target.remove(key).with_context(|| format!("{shape} has no {key} to drop"))?;
+        }
+    }
+    Ok(())
 }
 
 fn format(source: &str) -> Result<String> {

@@ -51,7 +51,7 @@ pub fn launch_request(
     };
     let variables = variables(&context);
     let share = &assignment.instance;
-    let groups = vec![
+    let mut groups = vec![
         GroupLimits {
             name: configuration.server_id.clone(),
             cpu_millis: configuration.machine_cpu_millis,
@@ -71,6 +71,9 @@ pub fn launch_request(
             pids: Some(PIDS_MAX),
         },
     ];
+    if !configuration.limits {
+        groups.clear();
+    }
     let (tier, command, working_directory) = if contained {
         let tier = Tier::Container { root: runtime.root.clone(), mounts: mounts(&runtime, &task, assignment), first_host_id };
         (tier, bootstrap.inside, PathBuf::from("/var/task"))

@@ -61,6 +61,8 @@ pub struct AgentConfiguration {
     pub containment: Containment,
     /// Names this server's control groups.
     pub server_id: String,
+    /// False where the server may not make control groups: then nothing is limited, and `status` says so.
+    pub limits: bool,
     pub machine_cpu_millis: u64,
     pub machine_memory_bytes: u64,
     pub credentials: Box<dyn Fn(EnvironmentId) -> Credentials + Send>,

@@ -46,7 +46,7 @@ pub struct Control {
     pub store: Store,
     pub home: Home,
     /// Which runtimes are installed and what the machine is; asked anew for each picture.
-    pub machine: Box<dyn Fn() -> MachineFacts + Send>,
+    pub machine: Box<dyn Fn() -> MachineFacts + Send + Sync>,
     pub assignments: watch::Sender<Arc<Assignment>>,
     pub reports: watch::Receiver<Report>,
     pub views: watch::Sender<Arc<View>>,

@@ -13,7 +13,7 @@ pub fn default_concurrency_per_vcpu(runtime: &str) -> u32 {
 
 /// Runtimes that run on Lambda Managed Instances. Source: the service's documentation and LocalStack's list.
 pub const MANAGED_INSTANCES: &[&str] = &[
-    "nodejs22.x", "nodejs24.x", "python3.13", "python3.14", "java21", "java25", "dotnet8", "dotnet10", "provided.al2023",
+    "nodejs22.x", "nodejs24.x", "nodejs26.x", "python3.13", "python3.14", "python3.15", "java21", "java25", "dotnet8", "dotnet10", "provided.al2023",
 ];
 
 /// Runtimes of the service's "can still be created" list, in the order its error names them.
@@ -22,6 +22,9 @@ pub const CREATABLE: &[&str] = &[
     "python3.10", "python3.11", "java21", "ruby3.3", "ruby3.4", "ruby3.2", "python3.8", "python3.9", "java17",
     "nodejs16.x", "dotnet10", "dotnet8", "java11", "dotnet6", "nodejs18.x", "provided.al2", "java8.al2",
 ];
+
+/// Runtimes the model knows beside those of the error's list.
+pub const NEWER: &[&str] = &["nodejs26.x", "python3.15", "ruby4.0", "java8.al2023", "java11.al2023", "java17.al2023"];
 
 /// Runtimes that were, and whose names the service still recognises in its refusal.
 pub const RETIRED: &[&str] = &[

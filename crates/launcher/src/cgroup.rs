@@ -63,18 +63,26 @@ impl Hierarchy {
     }
 }
 
-/// The control groups of one environment: a chain of folders in each hierarchy.
+/// The control groups of one environment: a chain of folders in each hierarchy, or none at all.
 #[derive(Debug)]
 pub struct Groups {
-    hierarchy: Hierarchy,
-    /// Our folder and the chain below it.
-    chain: Vec<String>,
+    /// The innermost folder in each hierarchy.
+    innermost: Vec<PathBuf>,
+    /// How many folders of a chain are ours to remove.
+    depth: usize,
+    /// Where the kernel counts what it killed for want of memory.
+    memory_events: &'static str,
 }
 
 impl Groups {
     /// Makes the whole chain with its limits. Outer groups may exist; their limits are written again.
+    /// Without limits there are no groups, as for a server that may not make any.
     pub fn create(limits: &[GroupLimits]) -> io::Result<Self> {
+        if limits.is_empty() {
+            return Ok(Self { innermost: Vec::new(), depth: 0, memory_events: "" });
+        }
         let hierarchy = Hierarchy::detect()?;
+        let mut innermost = Vec::new();
         for root in hierarchy.roots() {
             let mut folder = root;
             make(&folder)?;
@@ -89,37 +97,33 @@ impl Groups {
                 make(&folder)?;
                 hierarchy.limit(&folder, limit)?;
             }
+            innermost.push(folder);
         }
-        Ok(Self { hierarchy, chain: limits.iter().map(|limit| limit.name.clone()).collect() })
-    }
-
-    fn folders(&self) -> Vec<PathBuf> {
-        let below = |root: PathBuf| self.chain.iter().fold(root, |folder, name| folder.join(name));
-        self.hierarchy.roots().into_iter().map(below).collect()
+        let memory_events = match hierarchy {
+            Hierarchy::V1 { .. } => "memory.oom_control",
+            Hierarchy::V2 { .. } => "memory.events",
+        };
+        Ok(Self { innermost, depth: limits.len(), memory_events })
     }
 
     /// Moves a process into the innermost group.
     pub fn attach(&self, process: i32) -> io::Result<()> {
-        self.folders().iter().try_for_each(|folder| write(folder, "cgroup.procs", &process.to_string()))
+        self.innermost.iter().try_for_each(|folder| write(folder, "cgroup.procs", &process.to_string()))
     }
 
     /// Whether the kernel killed something in the group for want of memory.
     pub fn out_of_memory(&self) -> bool {
-        let file = match &self.hierarchy {
-            Hierarchy::V1 { .. } => "memory.oom_control",
-            Hierarchy::V2 { .. } => "memory.events",
-        };
-        self.folders().iter().any(|folder| {
-            let text = fs::read_to_string(folder.join(file)).unwrap_or_default();
+        self.innermost.iter().any(|folder| {
+            let text = fs::read_to_string(folder.join(self.memory_events)).unwrap_or_default();
             text.lines().any(|line| line.strip_prefix("oom_kill ").is_some_and(|count| count.trim() != "0"))
         })
     }
 
     /// Ends what is left in the innermost group and removes it, and outer ones that are empty now.
     pub fn remove(&self) {
-        for mut folder in self.folders() {
+        for mut folder in self.innermost.clone() {
             empty_and_remove(&folder);
-            for _ in 1..self.chain.len() {
+            for _ in 1..self.depth {
                 folder.pop();
                 // Busy means another environment uses it.
                 if fs::remove_dir(&folder).is_err() {

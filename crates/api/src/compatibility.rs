@@ -1,0 +1,47 @@
+//! `COMPATIBILITY.md`, made from the tables: every operation of the model, and whether it works here.
+
+use std::fmt::Write as _;
+
+use ondol_wire::lambda::SERVICE;
+
+use crate::lambda::WORKS;
+
+/// The page, as it is committed.
+pub fn page() -> String {
+    let mut page = String::from(
+        "# Compatibility\n\nGenerated from the service model and the operations this version has; a test keeps it true.\n\n\
+         An operation that is not supported answers `NotImplementedException` (HTTP 501) and changes nothing. \
+         Every other AWS service answers the same, in its own protocol.\n\n",
+    );
+    let works = SERVICE.operations.iter().filter(|operation| WORKS.contains(&operation.name)).count();
+    let _ = writeln!(page, "## Lambda ({works} of {} operations work)\n", SERVICE.operations.len());
+    page.push_str("| operation | |\n| --- | --- |\n");
+    for operation in SERVICE.operations {
+        let state = if WORKS.contains(&operation.name) { "works" } else { "unsupported" };
+        let _ = writeln!(page, "| {} | {state} |", operation.name);
+    }
+    page
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// With `ONDOL_WRITE=1` the page is written instead of checked.
+    #[test]
+    fn the_committed_page_is_current() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../COMPATIBILITY.md");
+        if std::env::var_os("ONDOL_WRITE").is_some() {
+            std::fs::write(path, page()).unwrap();
+        }
+        let committed = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(committed == page(), "COMPATIBILITY.md is stale: run ONDOL_WRITE=1 cargo test -p ondol-api compatibility");
+    }
+
+    #[test]
+    fn everything_that_works_is_an_operation_of_the_model() {
+        for name in WORKS {
+            assert!(SERVICE.operation(name).is_some(), "{name}");
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! From an HTTP request to an operation: body, signature, service, operation.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use hyper::body::{Body as _, Incoming};
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+use hyper::{Request, Response, StatusCode};
+use ondol_observe::clock;
+use ondol_wire::fault::{ErrorFormat, Fault};
+use ondol_wire::lambda::SERVICE;
+use ondol_wire::rest_json::Answer;
+use ondol_wire::sigv4::{Headers, Keys, SignedRequest, authenticate, sha256};
+
+use crate::context::{Context, uuid};
+use crate::lambda;
+
+/// The largest request of any operation: a package of 50 MB in base64, and its settings.
+const REQUEST_BYTES_MAX: usize = 70_167_211;
+const BODY_SECONDS_MAX: u64 = 120;
+
+/// Makes the page behind `ondol status`.
+pub type StatusPage = Arc<dyn Fn() -> serde_json::Value + Send + Sync>;
+
+#[derive(Clone)]
+pub struct Api {
+    pub context: Context,
+    pub keys: Arc<dyn Keys>,
+    pub status: StatusPage,
+}
+
+impl std::fmt::Debug for Api {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Api").field("context", &self.context).finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug)]
+struct HeaderView<'a>(&'a HeaderMap);
+
+impl Headers for HeaderView<'_> {
+    fn get(&self, name: &str) -> Option<String> {
+        let values: Vec<_> =
+            self.0.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).collect();
+        (!values.is_empty()).then(|| values.join(","))
+    }
+}
+
+impl Api {
+    pub async fn handle(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        let request_id = uuid();
+        let (parts, body) = request.into_parts();
+        if parts.uri.path() == "/_ondol/health" {
+            return json_page(&serde_json::json!({"status": "running"}));
+        }
+        // Until the signature says which service is meant, the scope of the header does.
+        let format = scope_of(&parts.headers).map_or(ErrorFormat::RestJson, |service| ErrorFormat::of_service(&service));
+        let body = match read(body).await {
+            Ok(body) => body,
+            Err(fault) => return error(&fault, format, &request_id),
+        };
+        let headers = HeaderView(&parts.headers);
+        let signed = SignedRequest {
+            method: parts.method.as_str(),
+            path: parts.uri.path(),
+            query: parts.uri.query().unwrap_or(""),
+            headers: &headers,
+        };
+        let authorization = match authenticate(signed, &*self.keys, &sha256(&body), clock::epoch_millis() / 1_000) {
+            Ok(authorization) => authorization,
+            Err(fault) => return error(&fault, format, &request_id),
+        };
+        if parts.uri.path() == "/_ondol/status" {
+            return json_page(&(self.status)());
+        }
+        if authorization.service != "lambda" {
+            let text = format!("The service {} isn't supported by this version of Ondol.", authorization.service);
+            return error(&unsupported(text), format, &request_id);
+        }
+        let call = lambda::Call {
+            method: parts.method.as_str(),
+            path: parts.uri.path(),
+            query: parts.uri.query().unwrap_or(""),
+            headers: &headers,
+            body: &body,
+        };
+        match lambda::call(&self.context, &call).await {
+            Ok(answer) => success(answer, &request_id),
+            Err(fault) => error(&fault, format, &request_id),
+        }
+    }
+}
+
+/// What is not served, said so that no client takes it for a passing fault.
+pub fn unsupported(text: String) -> Fault {
+    Fault::new("NotImplementedException", 501, text)
+}
+
+async fn read(body: Incoming) -> Result<Bytes, Fault> {
+    let too_large = || {
+        let text = format!("Request must be smaller than {REQUEST_BYTES_MAX} bytes for this operation");
+        Fault::new("RequestEntityTooLargeException", 413, text)
+    };
+    if body.size_hint().lower() > REQUEST_BYTES_MAX as u64 {
+        return Err(too_large());
+    }
+    let reading = Limited::new(body, REQUEST_BYTES_MAX).collect();
+    match tokio::time::timeout(Duration::from_secs(BODY_SECONDS_MAX), reading).await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+        Ok(Err(_)) => Err(Fault::new("SerializationException", 400, "The request body ended early.")),
+        Err(_) => Err(Fault::new("RequestTimeoutException", 408, "The request body took too long.")),
+    }
+}
+
+/// The service named in the credential scope, unchecked.
+fn scope_of(headers: &HeaderMap) -> Option<String> {
+    let header = headers.get("authorization")?.to_str().ok()?;
+    ondol_wire::sigv4::Authorization::parse(Some(header)).ok().map(|authorization| authorization.service)
+}
+
+fn success(answer: Answer, request_id: &str) -> Response<Full<Bytes>> {
+    let has_body = !answer.body.is_empty();
+    let mut response = Response::new(Full::new(Bytes::from(answer.body)));
+    *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::OK);
+    let headers = response.headers_mut();
+    if has_body {
+        headers.insert("content-type", HeaderValue::from_static("application/json"));
+    }
+    for (name, value) in answer.headers {
+        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+            headers.insert(name, value);
+        }
+    }
+    if let Ok(value) = HeaderValue::from_str(request_id) {
+        headers.insert("x-amzn-requestid", value);
+    }
+    response
+}
+
+fn error(fault: &Fault, format: ErrorFormat, request_id: &str) -> Response<Full<Bytes>> {
+    let answer = fault.answer(format, Some(&SERVICE), request_id);
+    let mut response = Response::new(Full::new(Bytes::from(answer.body)));
+    *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    response.headers_mut().insert("content-type", HeaderValue::from_static(answer.content_type));
+    for (name, value) in answer.headers {
+        if let Ok(value) = HeaderValue::try_from(value) {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    response
+}
+
+fn json_page(page: &serde_json::Value) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(page.to_string())));
+    response.headers_mut().insert("content-type", HeaderValue::from_static("application/json"));
+    response
+}

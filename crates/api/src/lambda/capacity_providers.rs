@@ -1,0 +1,259 @@
+//! Capacity providers. Creating one launches nothing: the first publish does.
+
+use ondol_core::capacity_provider::{
+    CapacityProvider, InstanceRequirements, MAX_VCPU_COUNT_DEFAULT, PropagateTags, ProviderLogging, ProviderScaling,
+    ProviderState, ScalingMode, ScalingPolicy, TypeFilter,
+};
+use ondol_core::function::{Architecture, Function, FunctionVersion};
+use ondol_store::{Precondition, Revision, Transaction, keys};
+use ondol_wire::fault::Fault;
+use ondol_wire::lambda::types::{
+    self, CreateCapacityProviderRequest, CreateCapacityProviderResponse, DeleteCapacityProviderRequest,
+    DeleteCapacityProviderResponse, FunctionVersionsByCapacityProviderListItem, GetCapacityProviderRequest,
+    GetCapacityProviderResponse, ListCapacityProvidersRequest, ListCapacityProvidersResponse,
+    ListFunctionVersionsByCapacityProviderRequest, ListFunctionVersionsByCapacityProviderResponse,
+    UpdateCapacityProviderRequest, UpdateCapacityProviderResponse,
+};
+
+use super::{fault, invalid, page, view};
+use crate::context::Context;
+
+const PROVIDERS_MAX: usize = 1_000;
+
+pub async fn create(context: &Context, input: CreateCapacityProviderRequest) -> Result<CreateCapacityProviderResponse, Fault> {
+    let name = name_of(context, input.capacity_provider_name.as_deref())?;
+    let vpc = input.vpc_config.unwrap_or_default();
+    let provider = CapacityProvider {
+        state: ProviderState::Pending,
+        subnet_ids: vpc.subnet_ids.unwrap_or_default(),
+        security_group_ids: vpc.security_group_ids.unwrap_or_default(),
+        operator_role_arn: input
+            .permissions_config
+            .and_then(|permissions| permissions.capacity_provider_operator_role_arn)
+            .unwrap_or_default(),
+        requirements: requirements(input.instance_requirements.unwrap_or_default())?,
+        scaling: scaling(input.capacity_provider_scaling_config.unwrap_or_default(), None)?,
+        kms_key_arn: input.kms_key_arn,
+        tags: input.tags.unwrap_or_default(),
+        propagate_tags: input.propagate_tags.map(propagate_tags).transpose()?,
+        logging: logging(input.telemetry_config, None, &name),
+        last_modified_epoch_millis: context.now_epoch_millis(),
+        name,
+    };
+    if provider.requirements.types().is_empty() {
+        return Err(invalid("No known instance type of the architecture is left by AllowedInstanceTypes and ExcludedInstanceTypes."));
+    }
+    let key = keys::capacity_provider(&provider.name);
+    let created = context
+        .change(|| {
+            if context.store.get(&key).is_some() {
+                let arn = context.home.capacity_provider_arn(&provider.name);
+                return Err(fault("ResourceConflictException", format!("Capacity provider already exists: {arn}")));
+            }
+            if context.store.scan(keys::CAPACITY_PROVIDERS, None, PROVIDERS_MAX).len() >= PROVIDERS_MAX {
+                let text = format!("You have reached the limit of {PROVIDERS_MAX} capacity providers.");
+                return Err(fault("CapacityProviderLimitExceededException", text));
+            }
+            let absent = Precondition::Absent(key.clone());
+            Ok((Transaction::default().when(absent).put(key.clone(), &provider), provider.clone()))
+        })
+        .await?;
+    Ok(CreateCapacityProviderResponse { capacity_provider: Some(view::capacity_provider(&context.home, &created)) })
+}
+
+pub async fn get(context: &Context, input: GetCapacityProviderRequest) -> Result<GetCapacityProviderResponse, Fault> {
+    let (provider, _) = find(context, &name_of(context, input.capacity_provider_name.as_deref())?)?;
+    Ok(GetCapacityProviderResponse { capacity_provider: Some(view::capacity_provider(&context.home, &provider)) })
+}
+
+pub async fn update(context: &Context, input: UpdateCapacityProviderRequest) -> Result<UpdateCapacityProviderResponse, Fault> {
+    let name = name_of(context, input.capacity_provider_name.as_deref())?;
+    let updated = context
+        .change(|| {
+            let (mut provider, revision) = find(context, &name)?;
+            refuse_deleting(context, &provider)?;
+            let now = provider.scaling.clone();
+            if let Some(wanted) = input.capacity_provider_scaling_config.clone() {
+                provider.scaling = scaling(wanted, Some(now))?;
+            }
+            if let Some(wanted) = input.propagate_tags.clone() {
+                provider.propagate_tags = Some(propagate_tags(wanted)?);
+            }
+            let before = provider.logging.clone();
+            provider.logging = logging(input.telemetry_config.clone(), Some(before), &name);
+            provider.state = ProviderState::Pending;
+            provider.last_modified_epoch_millis = context.now_epoch_millis();
+            Ok((replace(&provider, revision), provider))
+        })
+        .await?;
+    Ok(UpdateCapacityProviderResponse { capacity_provider: Some(view::capacity_provider(&context.home, &updated)) })
+}
+
+pub async fn delete(context: &Context, input: DeleteCapacityProviderRequest) -> Result<DeleteCapacityProviderResponse, Fault> {
+    let name = name_of(context, input.capacity_provider_name.as_deref())?;
+    let deleted = context
+        .change(|| {
+            let (mut provider, revision) = find(context, &name)?;
+            if is_used(context, &name)? {
+                let arn = context.home.capacity_provider_arn(&name);
+                let text = format!(
+                    "Capacity provider {arn} is in use by function versions. To delete this capacity provider, first remove its association with all function versions."
+                );
+                return Err(fault("ResourceConflictException", text));
+            }
+            provider.state = ProviderState::Deleting;
+            Ok((replace(&provider, revision), provider))
+        })
+        .await?;
+    Ok(DeleteCapacityProviderResponse { capacity_provider: Some(view::capacity_provider(&context.home, &deleted)) })
+}
+
+pub async fn list(context: &Context, input: ListCapacityProvidersRequest) -> Result<ListCapacityProvidersResponse, Fault> {
+    let all: Vec<CapacityProvider> = context.all(keys::CAPACITY_PROVIDERS)?;
+    let shown = all
+        .into_iter()
+        .map(|provider| (provider.name.clone(), view::capacity_provider(&context.home, &provider)))
+        .filter(|(_, provider)| input.state.is_none() || provider.state == input.state)
+        .collect();
+    let (providers, next_marker) = page(shown, input.marker.as_deref(), input.max_items);
+    Ok(ListCapacityProvidersResponse { capacity_providers: Some(providers), next_marker })
+}
+
+pub async fn list_function_versions(
+    context: &Context,
+    input: ListFunctionVersionsByCapacityProviderRequest,
+) -> Result<ListFunctionVersionsByCapacityProviderResponse, Fault> {
+    let name = name_of(context, input.capacity_provider_name.as_deref())?;
+    find(context, &name)?;
+    let versions = versions_of(context, &name)?
+        .into_iter()
+        .map(|version| {
+            let item = FunctionVersionsByCapacityProviderListItem {
+                function_arn: Some(context.home.function_arn(&version.function, Some(&version.version))),
+                state: Some(version.state.to_string()),
+            };
+            (keys::version(&version.function, &version.version), item)
+        })
+        .collect();
+    let (function_versions, next_marker) = page(versions, input.marker.as_deref(), input.max_items);
+    Ok(ListFunctionVersionsByCapacityProviderResponse {
+        capacity_provider_arn: Some(context.home.capacity_provider_arn(&name)),
+        function_versions: Some(function_versions),
+        next_marker,
+    })
+}
+
+/// The published versions that run, or are meant to run, on a provider.
+pub fn versions_of(context: &Context, name: &str) -> Result<Vec<FunctionVersion>, Fault> {
+    let on = |version: &FunctionVersion| {
+        let publications = [Some(&version.publication), version.serving.as_ref()];
+        publications.into_iter().flatten().any(|p| p.configuration.managed_instances.capacity_provider == name)
+    };
+    Ok(context.all::<FunctionVersion>(keys::VERSIONS)?.into_iter().filter(on).collect())
+}
+
+fn is_used(context: &Context, name: &str) -> Result<bool, Fault> {
+    let functions: Vec<Function> = context.all(keys::FUNCTIONS)?;
+    let by_function = functions.iter().any(|function| function.configuration.managed_instances.capacity_provider == name);
+    Ok(by_function || !versions_of(context, name)?.is_empty())
+}
+
+/// A provider that functions may be put on.
+pub fn living(context: &Context, name: &str) -> Result<CapacityProvider, Fault> {
+    let (provider, _) = find(context, name)?;
+    refuse_deleting(context, &provider)?;
+    Ok(provider)
+}
+
+fn refuse_deleting(context: &Context, provider: &CapacityProvider) -> Result<(), Fault> {
+    if provider.state == ProviderState::Deleting {
+        let arn = context.home.capacity_provider_arn(&provider.name);
+        return Err(fault("ResourceConflictException", format!("Capacity provider is being deleted: {arn}")));
+    }
+    Ok(())
+}
+
+pub fn find(context: &Context, name: &str) -> Result<(CapacityProvider, Revision), Fault> {
+    context.document(&keys::capacity_provider(name))?.ok_or_else(|| {
+        let arn = context.home.capacity_provider_arn(name);
+        fault("ResourceNotFoundException", format!("Capacity provider not found: {arn}"))
+    })
+}
+
+pub fn replace(provider: &CapacityProvider, revision: Revision) -> Transaction {
+    let key = keys::capacity_provider(&provider.name);
+    Transaction::default().when(Precondition::Unchanged(key.clone(), revision)).put(key, provider)
+}
+
+/// A name, or an ARN of this account and region.
+fn name_of(context: &Context, text: Option<&str>) -> Result<String, Fault> {
+    let text = text.unwrap_or_default();
+    let name = text.rsplit(':').next().unwrap_or_default();
+    if text.starts_with("arn:") && text != context.home.capacity_provider_arn(name) {
+        return Err(fault("ResourceNotFoundException", format!("Capacity provider not found: {text}")));
+    }
+    Ok(name.to_owned())
+}
+
+fn requirements(input: types::InstanceRequirements) -> Result<InstanceRequirements, Fault> {
+    let given = |list: Option<Vec<String>>| list.filter(|list| !list.is_empty());
+    let types = match (given(input.allowed_instance_types), given(input.excluded_instance_types)) {
+        (Some(_), Some(_)) => {
+            return Err(invalid("Only one of AllowedInstanceTypes and ExcludedInstanceTypes can be specified."));
+        }
+        (Some(allowed), None) => TypeFilter::Allowed(allowed),
+        (None, Some(excluded)) => TypeFilter::Excluded(excluded),
+        (None, None) => TypeFilter::Any,
+    };
+    let architecture = input.architectures.as_deref().and_then(<[String]>::first).and_then(|name| Architecture::parse(name));
+    Ok(InstanceRequirements { architecture: architecture.unwrap_or(Architecture::X86_64), types })
+}
+
+fn scaling(input: types::CapacityProviderScalingConfig, before: Option<ProviderScaling>) -> Result<ProviderScaling, Fault> {
+    let before = before.unwrap_or(ProviderScaling { max_vcpu_count: MAX_VCPU_COUNT_DEFAULT, mode: ScalingMode::Auto });
+    let policies = input.scaling_policies.filter(|policies| !policies.is_empty());
+    let mode = match (input.scaling_mode.as_deref(), policies) {
+        (Some("Auto"), Some(_)) => {
+            return Err(invalid("A scaling policy can't be specified when the scalingMode is set to Auto"));
+        }
+        (Some("Auto"), None) => ScalingMode::Auto,
+        (Some("Manual"), None) => {
+            return Err(invalid("A scaling policy must be specified when the scalingMode is set to Manual"));
+        }
+        (None, Some(_)) if before.mode == ScalingMode::Auto => {
+            return Err(invalid("A scaling policy can't be specified when the scalingMode is set to Auto"));
+        }
+        (_, Some(policies)) => ScalingMode::Manual { policies: policies.into_iter().map(policy).collect() },
+        (_, None) => before.mode,
+    };
+    let max_vcpu_count = input.max_v_cpu_count.and_then(|count| u32::try_from(count).ok());
+    Ok(ProviderScaling { max_vcpu_count: max_vcpu_count.unwrap_or(before.max_vcpu_count), mode })
+}
+
+fn policy(input: types::TargetTrackingScalingPolicy) -> ScalingPolicy {
+    // The validator has bounded it to 0–100.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    let target_hundredths = (input.target_value.unwrap_or_default() * 100.0).round() as u32;
+    ScalingPolicy { metric: input.predefined_metric_type.unwrap_or_default(), target_hundredths }
+}
+
+fn propagate_tags(input: types::PropagateTags) -> Result<PropagateTags, Fault> {
+    let mode = input.mode.unwrap_or_else(|| "None".into());
+    let explicit = input.explicit_tags.unwrap_or_default();
+    if (mode == "Explicit") == explicit.is_empty() {
+        return Err(invalid("ExplicitTags must be given when the mode of PropagateTags is Explicit, and only then."));
+    }
+    Ok(PropagateTags { mode, explicit })
+}
+
+fn logging(input: Option<types::CapacityProviderTelemetryConfig>, before: Option<ProviderLogging>, name: &str) -> ProviderLogging {
+    let before = before.unwrap_or_else(|| ProviderLogging {
+        system_log_level: "INFO".into(),
+        log_group: format!("/aws/lambda/capacity-provider/{name}"),
+    });
+    let input = input.and_then(|telemetry| telemetry.logging_config).unwrap_or_default();
+    ProviderLogging {
+        system_log_level: input.system_log_level.unwrap_or(before.system_log_level),
+        log_group: input.log_group.unwrap_or(before.log_group),
+    }
+}

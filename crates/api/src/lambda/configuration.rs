@@ -1,0 +1,215 @@
+//! A function's settings from the wire, checked, with AWS's defaults. What would have no effect is refused.
+
+use std::collections::BTreeMap;
+
+use ondol_core::function::{Architecture, FunctionConfiguration, FunctionLogging, ManagedInstancesConfig};
+use ondol_core::runtime::{CREATABLE, NEWER, RETIRED, default_concurrency_per_vcpu};
+use ondol_core::{managed_instances, runtime::MANAGED_INSTANCES};
+use ondol_wire::fault::Fault;
+use ondol_wire::lambda::types;
+
+use super::{invalid, unsupported_setting};
+use crate::context::Context;
+
+const ENVIRONMENT_BYTES_MAX: usize = 4_096;
+const RATIO_HUNDREDTHS_DEFAULT: u32 = 200;
+const EPHEMERAL_STORAGE_MIB_MAX: u32 = 10_240;
+
+/// Names a function may not set. Source: AWS's list of reserved environment variables.
+const RESERVED: &[&str] = &[
+    "_HANDLER", "_X_AMZN_TRACE_ID", "AWS_DEFAULT_REGION", "AWS_REGION", "AWS_EXECUTION_ENV", "AWS_LAMBDA_FUNCTION_NAME",
+    "AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "AWS_LAMBDA_FUNCTION_VERSION", "AWS_LAMBDA_INITIALIZATION_TYPE",
+    "AWS_LAMBDA_LOG_GROUP_NAME", "AWS_LAMBDA_LOG_STREAM_NAME", "AWS_ACCESS_KEY", "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_LAMBDA_RUNTIME_API", "LAMBDA_TASK_ROOT", "LAMBDA_RUNTIME_DIR",
+    "AWS_LAMBDA_MAX_CONCURRENCY",
+];
+
+/// Settings that create and update share. `None` keeps what is there, or takes the default.
+#[derive(Debug, Default)]
+pub struct Settings {
+    pub runtime: Option<String>,
+    pub role: Option<String>,
+    pub handler: Option<String>,
+    pub description: Option<String>,
+    pub timeout: Option<i32>,
+    pub memory_size: Option<i32>,
+    pub environment: Option<types::Environment>,
+    pub ephemeral_storage: Option<types::EphemeralStorage>,
+    pub logging_config: Option<types::LoggingConfig>,
+    pub capacity_provider_config: Option<types::CapacityProviderConfig>,
+    pub architectures: Option<Vec<String>>,
+}
+
+/// Settings that have no effect here, each with whether the request uses it.
+pub fn refuse(settings: &[(&str, bool)]) -> Result<(), Fault> {
+    match settings.iter().find(|(_, used)| *used) {
+        Some((name, _)) => Err(unsupported_setting(name)),
+        None => Ok(()),
+    }
+}
+
+/// A new function's configuration.
+pub fn create(context: &Context, name: &str, settings: Settings) -> Result<FunctionConfiguration, Fault> {
+    let (Some(runtime), Some(handler)) = (settings.runtime.clone(), settings.handler.clone()) else {
+        return Err(invalid("Runtime and Handler are mandatory parameters for functions created with deployment packages."));
+    };
+    check_runtime(&runtime)?;
+    if settings.capacity_provider_config.is_none() {
+        return Err(invalid(
+            "Lambda (default) functions aren't supported by this version of Ondol. Give the function a CapacityProviderConfig.",
+        ));
+    }
+    let start = FunctionConfiguration {
+        runtime,
+        role: settings.role.clone().unwrap_or_default(),
+        handler,
+        description: String::new(),
+        timeout_seconds: 3,
+        memory_size_mib: 128,
+        ephemeral_storage_mib: 512,
+        architecture: Architecture::X86_64,
+        environment: BTreeMap::new(),
+        logging: FunctionLogging {
+            application_log_level: "INFO".into(),
+            system_log_level: "INFO".into(),
+            log_group: format!("/aws/lambda/{name}"),
+        },
+        managed_instances: ManagedInstancesConfig {
+            capacity_provider: String::new(),
+            per_execution_environment_max_concurrency: 0,
+            memory_gib_per_vcpu_hundredths: RATIO_HUNDREDTHS_DEFAULT,
+        },
+    };
+    update(context, start, settings)
+}
+
+/// A configuration with these settings changed; the result keeps every rule.
+pub fn update(context: &Context, mut to: FunctionConfiguration, settings: Settings) -> Result<FunctionConfiguration, Fault> {
+    let unsigned = |value: i32| u32::try_from(value).unwrap_or_default();
+    if let Some(runtime) = settings.runtime {
+        check_runtime(&runtime)?;
+        to.runtime = runtime;
+    }
+    set(&mut to.role, settings.role);
+    set(&mut to.handler, settings.handler);
+    set(&mut to.description, settings.description);
+    set(&mut to.timeout_seconds, settings.timeout.map(unsigned));
+    set(&mut to.memory_size_mib, settings.memory_size.map(unsigned));
+    if let Some(environment) = settings.environment {
+        to.environment = check_environment(environment.variables.unwrap_or_default())?;
+    }
+    if let Some(size) = settings.ephemeral_storage.and_then(|storage| storage.size).map(unsigned) {
+        if size > EPHEMERAL_STORAGE_MIB_MAX {
+            return Err(invalid(format!("EphemeralStorage can be at most {EPHEMERAL_STORAGE_MIB_MAX} MB.")));
+        }
+        to.ephemeral_storage_mib = size;
+    }
+    if let Some(logging) = settings.logging_config {
+        if logging.log_format.as_deref() == Some("Text") {
+            return Err(invalid(
+                "LogLevel is not supported when LogFormat is set to \"Text\". Remove LogLevel from your request or change the LogFormat to \"JSON\" and try again.",
+            ));
+        }
+        set(&mut to.logging.application_log_level, logging.application_log_level);
+        set(&mut to.logging.system_log_level, logging.system_log_level);
+        set(&mut to.logging.log_group, logging.log_group);
+    }
+    if let Some(architecture) = settings.architectures.and_then(|list| list.first().and_then(|name| Architecture::parse(name))) {
+        to.architecture = architecture;
+    }
+    if let Some(config) = settings.capacity_provider_config {
+        managed(&mut to, config)?;
+    }
+    managed_instances::check(&to).map_err(|violation| Fault::of(&ondol_wire::lambda::SERVICE, violation.code, violation.message))?;
+    check_provider(context, &to)?;
+    Ok(to)
+}
+
+fn set<T>(place: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *place = value;
+    }
+}
+
+fn managed(to: &mut FunctionConfiguration, config: types::CapacityProviderConfig) -> Result<(), Fault> {
+    let Some(config) = config.lambda_managed_instances_capacity_provider_config else {
+        return Err(Fault::new(
+            "ValidationException",
+            400,
+            "1 validation error detected: Value null at 'capacityProviderConfig.lambdaManagedInstancesCapacityProviderConfig' failed to satisfy constraint: Member must not be null",
+        ));
+    };
+    let arn = config.capacity_provider_arn.unwrap_or_default();
+    to.managed_instances.capacity_provider = arn.rsplit(':').next().unwrap_or_default().to_owned();
+    if let Some(ratio) = config.execution_environment_memory_gi_b_per_v_cpu {
+        // The validator has bounded it to 2.0–8.0.
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let hundredths = (ratio * 100.0).round() as u32;
+        to.managed_instances.memory_gib_per_vcpu_hundredths = hundredths;
+    }
+    to.managed_instances.per_execution_environment_max_concurrency = config
+        .per_execution_environment_max_concurrency
+        .and_then(|limit| u32::try_from(limit).ok())
+        .unwrap_or_else(|| default_concurrency_per_vcpu(&to.runtime) * to.vcpus().max(1));
+    Ok(())
+}
+
+fn check_runtime(runtime: &str) -> Result<(), Fault> {
+    if RETIRED.contains(&runtime) {
+        return Err(invalid(format!(
+            "The runtime parameter of {runtime} is no longer supported for creating or updating AWS Lambda functions. We recommend you use a supported runtime while creating or updating functions."
+        )));
+    }
+    if ![CREATABLE, NEWER, MANAGED_INSTANCES].iter().any(|list| list.contains(&runtime)) {
+        return Err(invalid(format!(
+            "Value {runtime} at 'runtime' failed to satisfy constraint: Member must satisfy enum value set: [{}] or be a valid ARN",
+            CREATABLE.join(", ")
+        )));
+    }
+    Ok(())
+}
+
+fn check_environment(variables: BTreeMap<String, String>) -> Result<BTreeMap<String, String>, Fault> {
+    let measured = serde_json::to_string(&variables).unwrap_or_default();
+    if measured.len() > ENVIRONMENT_BYTES_MAX {
+        return Err(invalid(format!(
+            "Lambda was unable to configure your environment variables because the environment variables you have provided exceeded the 4KB limit. String measured: {measured}"
+        )));
+    }
+    let reserved: Vec<&str> = variables.keys().map(String::as_str).filter(|name| RESERVED.contains(name)).collect();
+    if !reserved.is_empty() {
+        return Err(invalid(format!(
+            "Lambda was unable to configure your environment variables because the environment variables you have provided contains reserved keys that are currently not supported for modification. Reserved keys used in this request: {}",
+            reserved.join(", ")
+        )));
+    }
+    if variables.iter().any(|(name, value)| name.contains(['=', '\0']) || value.contains('\0')) {
+        return Err(invalid("An environment variable holds a character that can't be passed to a program."));
+    }
+    Ok(variables)
+}
+
+fn check_provider(context: &Context, to: &FunctionConfiguration) -> Result<(), Fault> {
+    let name = &to.managed_instances.capacity_provider;
+    let provider = super::capacity_providers::living(context, name)?;
+    if provider.requirements.architecture != to.architecture {
+        return Err(invalid(format!(
+            "Architecture mismatch error: the function's architecture {} must be the capacity provider's, {}.",
+            to.architecture, provider.requirements.architecture
+        )));
+    }
+    Ok(())
+}
+
+/// The provider's ARN must be of this account and region, as its name alone is kept.
+pub fn check_provider_arn(context: &Context, config: Option<&types::CapacityProviderConfig>) -> Result<(), Fault> {
+    let arn = config
+        .and_then(|config| config.lambda_managed_instances_capacity_provider_config.as_ref())
+        .and_then(|config| config.capacity_provider_arn.as_deref());
+    let Some(arn) = arn else { return Ok(()) };
+    let name = arn.rsplit(':').next().unwrap_or_default();
+    if arn == context.home.capacity_provider_arn(name) {
+        return Ok(());
+    }
+    Err(super::fault("ResourceNotFoundException", format!("Capacity provider not found: {arn}")))
+}

@@ -1,0 +1,92 @@
+//! Names in requests: whose function, which version.
+
+use ondol_core::function::{Function, FunctionVersion};
+use ondol_core::identity::{FunctionReference, LATEST, Qualifier};
+use ondol_store::{Revision, keys};
+use ondol_wire::fault::Fault;
+
+use super::{fault, invalid};
+use crate::context::Context;
+
+/// A function name and the qualifier that came with it, in the name or beside it.
+#[derive(Debug, Clone)]
+pub struct Named {
+    pub name: String,
+    pub qualifier: Option<String>,
+}
+
+pub fn not_found(context: &Context, name: &str, qualifier: Option<&str>) -> Fault {
+    fault("ResourceNotFoundException", format!("Function not found: {}", context.home.function_arn(name, qualifier)))
+}
+
+/// Reads a function's name in any of its forms.
+pub fn named(context: &Context, text: Option<&str>, qualifier: Option<String>) -> Result<Named, Fault> {
+    let reference = FunctionReference::parse(text.unwrap_or_default());
+    if let Some(region) = reference.region.filter(|region| *region != context.home.region) {
+        let text = format!("Functions from '{region}' are not reachable in this region ('{}')", context.home.region);
+        return Err(fault("ResourceNotFoundException", text));
+    }
+    if reference.account_id.is_some_and(|account| account != context.home.account_id) {
+        return Err(fault("ResourceNotFoundException", format!("Function not found: {}", text.unwrap_or_default())));
+    }
+    if reference.name.len() > 64 {
+        let text = format!(
+            "1 validation error detected: Value '{}' at 'functionName' failed to satisfy constraint: Member must have length less than or equal to 64",
+            reference.name
+        );
+        return Err(invalid(text));
+    }
+    let qualifier = match (reference.qualifier, qualifier) {
+        (Some(own), Some(asked)) if own != asked => {
+            return Err(invalid("The derived qualifier from the function name does not match the specified qualifier."));
+        }
+        (own, asked) => own.or(asked),
+    };
+    Ok(Named { name: reference.name, qualifier })
+}
+
+/// A name that must be of the function itself.
+pub fn unqualified(context: &Context, text: Option<&str>) -> Result<String, Fault> {
+    let Named { name, qualifier } = named(context, text, None)?;
+    if qualifier.is_some_and(|qualifier| qualifier != LATEST) {
+        return Err(invalid(
+            "This operation is permitted on Lambda functions only. Aliases and versions do not support this operation. Please specify either a function name or an unqualified function ARN.",
+        ));
+    }
+    Ok(name)
+}
+
+pub fn function(context: &Context, name: &str) -> Result<(Function, Revision), Fault> {
+    context.document(&keys::function(name))?.ok_or_else(|| not_found(context, name, None))
+}
+
+/// A function that is not being deleted.
+pub fn living_function(context: &Context, name: &str) -> Result<(Function, Revision), Fault> {
+    let (function, revision) = function(context, name)?;
+    if function.deleting {
+        let text = "The operation cannot be performed at this time. The function is currently in the following state: Deleting";
+        return Err(fault("ResourceConflictException", text));
+    }
+    Ok((function, revision))
+}
+
+/// A function or one of its versions.
+#[derive(Debug)]
+pub enum Found {
+    Latest(Function),
+    Version(Function, Box<FunctionVersion>),
+}
+
+pub fn find(context: &Context, named: &Named) -> Result<Found, Fault> {
+    let missing = || not_found(context, &named.name, named.qualifier.as_deref());
+    let (function, _) = function(context, &named.name).map_err(|_| missing())?;
+    match named.qualifier.as_deref().map(Qualifier::parse) {
+        None | Some(Qualifier::Latest) => Ok(Found::Latest(function)),
+        Some(Qualifier::Alias(_)) => Err(missing()),
+        Some(qualifier) => {
+            let key = keys::version(&named.name, &qualifier.to_string());
+            let (version, _) = context.document::<FunctionVersion>(&key)?.ok_or_else(missing)?;
+            Ok(Found::Version(function, Box::new(version)))
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! Function scaling configs: how many execution environments a published version keeps.
+
+use ondol_core::function::{FunctionVersion, ScalingConfig, VersionState};
+use ondol_store::{Precondition, Revision, Transaction, keys};
+use ondol_wire::fault::Fault;
+use ondol_wire::lambda::types::{
+    GetFunctionScalingConfigRequest, GetFunctionScalingConfigResponse, PutFunctionScalingConfigRequest,
+    PutFunctionScalingConfigResponse,
+};
+
+use super::{fault, invalid, names, view};
+use crate::context::{Context, uuid};
+
+pub async fn put(context: &Context, input: PutFunctionScalingConfigRequest) -> Result<PutFunctionScalingConfigResponse, Fault> {
+    let name = names::unqualified(context, input.function_name.as_deref())?;
+    let qualifier = input.qualifier.unwrap_or_default();
+    let asked = input.function_scaling_config.unwrap_or_default();
+    let count = |value: Option<i32>| value.and_then(|value| u32::try_from(value).ok());
+    let scaling = ScalingConfig { min: count(asked.min_execution_environments), max: count(asked.max_execution_environments) };
+    check(scaling)?;
+    let state = context
+        .change(|| {
+            let (mut version, revision) = find(context, &name, &qualifier)?;
+            if version.state == VersionState::Deleting {
+                let text = "The operation cannot be performed at this time. The function is currently in the following state: Deleting";
+                return Err(fault("ResourceConflictException", text));
+            }
+            version.scaling = scaling;
+            version.revision_id = uuid();
+            let key = keys::version(&name, &qualifier);
+            let transaction =
+                Transaction::default().when(Precondition::Unchanged(key.clone(), revision)).put(key, &version);
+            Ok((transaction, version.state))
+        })
+        .await?;
+    Ok(PutFunctionScalingConfigResponse { function_state: Some(state.to_string()) })
+}
+
+/// An unset value is its default: Min 3, Max without bound. Min 0 goes only with Max 0.
+fn check(scaling: ScalingConfig) -> Result<(), Fault> {
+    let (min, max) = (scaling.min, scaling.max);
+    if min == Some(0) && max != Some(0) {
+        return Err(invalid("MinExecutionEnvironments can be 0 only when MaxExecutionEnvironments is 0."));
+    }
+    if max == Some(0) && min != Some(0) {
+        return Err(invalid("MaxExecutionEnvironments can be 0 only when MinExecutionEnvironments is 0."));
+    }
+    if let (Some(min), Some(max)) = (min, max) {
+        if min > max {
+            return Err(invalid("MinExecutionEnvironments must be less than or equal to MaxExecutionEnvironments."));
+        }
+    }
+    Ok(())
+}
+
+pub async fn get(context: &Context, input: GetFunctionScalingConfigRequest) -> Result<GetFunctionScalingConfigResponse, Fault> {
+    let name = names::unqualified(context, input.function_name.as_deref())?;
+    let qualifier = input.qualifier.unwrap_or_default();
+    let (version, _) = find(context, &name, &qualifier)?;
+    let settled = match version.state {
+        VersionState::Active => !version.is_rolling_over() && !version.scaling.deactivates(),
+        VersionState::Deactivated => version.scaling.deactivates(),
+        _ => false,
+    };
+    let config = view::scaling(version.scaling);
+    Ok(GetFunctionScalingConfigResponse {
+        function_arn: Some(context.home.function_arn(&name, Some(&qualifier))),
+        applied_function_scaling_config: settled.then(|| config.clone()),
+        requested_function_scaling_config: Some(config),
+    })
+}
+
+fn find(context: &Context, name: &str, qualifier: &str) -> Result<(FunctionVersion, Revision), Fault> {
+    names::function(context, name)?;
+    context
+        .document(&keys::version(name, qualifier))?
+        .ok_or_else(|| names::not_found(context, name, Some(qualifier)))
+}

@@ -1,0 +1,91 @@
+//! Tags on functions and capacity providers.
+
+use std::collections::BTreeMap;
+
+use ondol_core::identity::FunctionReference;
+use ondol_wire::fault::Fault;
+use ondol_wire::lambda::types::{ListTagsRequest, ListTagsResponse, TagResourceRequest, UntagResourceRequest};
+
+use super::{capacity_providers, fault, functions, invalid, names};
+use crate::context::Context;
+use crate::door::unsupported;
+
+const TAGS_MAX: usize = 50;
+
+type Tags = BTreeMap<String, String>;
+
+pub fn check(tags: &Tags) -> Result<(), Fault> {
+    if tags.len() > TAGS_MAX {
+        return Err(invalid("Number of tags exceeds resource tag limit."));
+    }
+    Ok(())
+}
+
+enum Resource {
+    Function(String),
+    CapacityProvider(String),
+}
+
+fn resource(context: &Context, arn: Option<&str>) -> Result<Resource, Fault> {
+    let arn = arn.unwrap_or_default();
+    let parts: Vec<&str> = arn.splitn(7, ':').collect();
+    match parts[..] {
+        [.., "function", _] => {
+            if FunctionReference::parse(arn).qualifier.is_some() {
+                return Err(invalid(
+                    "Tags on function aliases and versions are not supported. Please specify a function ARN.",
+                ));
+            }
+            names::named(context, Some(arn), None).map(|named| Resource::Function(named.name))
+        }
+        [.., "capacity-provider", name] if arn == context.home.capacity_provider_arn(name) => {
+            Ok(Resource::CapacityProvider(name.to_owned()))
+        }
+        [.., "capacity-provider", _] => {
+            Err(fault("ResourceNotFoundException", format!("Capacity provider not found: {arn}")))
+        }
+        _ => Err(unsupported(format!("Tags on {arn} aren't supported by this version of Ondol."))),
+    }
+}
+
+/// Changes a resource's tags and nothing else of it.
+async fn change(context: &Context, arn: Option<&str>, apply: impl Fn(&mut Tags)) -> Result<(), Fault> {
+    let resource = resource(context, arn)?;
+    context
+        .change(|| {
+            let transaction = match &resource {
+                Resource::Function(name) => {
+                    let (mut function, revision) = names::living_function(context, name)?;
+                    apply(&mut function.tags);
+                    check(&function.tags)?;
+                    functions::replace(&function, revision)
+                }
+                Resource::CapacityProvider(name) => {
+                    let (mut provider, revision) = capacity_providers::find(context, name)?;
+                    apply(&mut provider.tags);
+                    check(&provider.tags)?;
+                    capacity_providers::replace(&provider, revision)
+                }
+            };
+            Ok((transaction, ()))
+        })
+        .await
+}
+
+pub async fn tag(context: &Context, input: TagResourceRequest) -> Result<(), Fault> {
+    let added = input.tags.unwrap_or_default();
+    change(context, input.resource.as_deref(), |tags| tags.extend(added.clone())).await
+}
+
+pub async fn untag(context: &Context, input: UntagResourceRequest) -> Result<(), Fault> {
+    let removed = input.tag_keys.unwrap_or_default();
+    change(context, input.resource.as_deref(), |tags| tags.retain(|key, _| !removed.contains(key))).await
+}
+
+pub async fn list(context: &Context, input: ListTagsRequest) -> Result<ListTagsResponse, Fault> {
+    let tags = match resource(context, input.resource.as_deref())? {
+        Resource::Function(name) => names::function(context, &name)?.0.tags,
+        Resource::CapacityProvider(name) => capacity_providers::find(context, &name)?.0.tags,
+    };
+    Ok(ListTagsResponse { tags: Some(tags) })
+}

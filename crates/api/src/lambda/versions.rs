@@ -1,0 +1,144 @@
+//! Publishing: a numbered version, or `$LATEST.PUBLISHED`, which each publish to it replaces.
+
+use ondol_core::function::{Function, FunctionVersion, LastUpdate, Publication, Reason, ScalingConfig, VersionState};
+use ondol_core::identity::LATEST_PUBLISHED;
+use ondol_store::{Precondition, Transaction, keys};
+use ondol_wire::fault::Fault;
+use ondol_wire::lambda::types::{
+    FunctionConfiguration, ListVersionsByFunctionRequest, ListVersionsByFunctionResponse, PublishVersionRequest,
+};
+
+use super::{capacity_providers, fault, functions, invalid, names, page, view};
+use crate::context::{Context, publication_id, uuid};
+
+/// Function versions on one capacity provider; a hard limit of the service.
+const VERSIONS_PER_PROVIDER_MAX: usize = 100;
+
+/// A version as a publish leaves it, and what must not have changed meanwhile.
+#[derive(Debug)]
+pub struct Published {
+    pub version: FunctionVersion,
+    precondition: Precondition,
+}
+
+impl Published {
+    /// Adds the version to a transaction.
+    pub fn into(self, transaction: Transaction) -> Transaction {
+        let key = keys::version(&self.version.function, &self.version.version);
+        transaction.when(self.precondition).put(key, &self.version)
+    }
+}
+
+pub async fn publish(context: &Context, input: PublishVersionRequest) -> Result<FunctionConfiguration, Fault> {
+    let name = names::unqualified(context, input.function_name.as_deref())?;
+    context
+        .change(|| {
+            let (mut function, revision) = names::living_function(context, &name)?;
+            functions::check_revision(&function, input.revision_id.as_deref())?;
+            let current = view::code_sha256(&function.code);
+            if let Some(given) = input.code_sha256.as_ref().filter(|given| **given != current) {
+                return Err(invalid(format!(
+                    "CodeSHA256 ({given}) is different from current CodeSHA256 in $LATEST ({current}). Please try again with the CodeSHA256 in $LATEST."
+                )));
+            }
+            if input.publish_to.is_none() {
+                if let Some(same) = unchanged(context, &function)? {
+                    return Ok((Transaction::default(), view::version(&context.home, &same)));
+                }
+            }
+            let description = input.description.clone();
+            let published = prepare(context, &mut function, input.publish_to.is_some(), description)?;
+            let shown = view::version(&context.home, &published.version);
+            let transaction = published.into(functions::replace(&function, revision));
+            Ok((transaction, shown))
+        })
+        .await
+}
+
+/// The newest numbered version, if it is what `$LATEST` is now.
+fn unchanged(context: &Context, function: &Function) -> Result<Option<FunctionVersion>, Fault> {
+    let versions: Vec<FunctionVersion> = context.all(&keys::versions_of(&function.name))?;
+    let newest = versions.into_iter().rfind(|version| !version.is_latest_published());
+    Ok(newest.filter(|version| {
+        version.publication.code == function.code
+            && version.publication.configuration == function.configuration
+            && version.state != VersionState::Deleting
+    }))
+}
+
+/// Freezes `$LATEST` as a version. The control loops bring it up.
+pub fn prepare(
+    context: &Context,
+    function: &mut Function,
+    to_latest_published: bool,
+    description: Option<String>,
+) -> Result<Published, Fault> {
+    let provider = &function.configuration.managed_instances.capacity_provider;
+    capacity_providers::living(context, provider)?;
+    let publication =
+        Publication { id: publication_id(), configuration: function.configuration.clone(), code: function.code.clone() };
+    let number = if to_latest_published { LATEST_PUBLISHED.to_owned() } else { function.next_version.to_string() };
+    let key = keys::version(&function.name, &number);
+    let existing = context.document::<FunctionVersion>(&key)?;
+    if existing.is_none() && capacity_providers::versions_of(context, provider)?.len() >= VERSIONS_PER_PROVIDER_MAX {
+        return Err(fault(
+            "FunctionVersionsPerCapacityProviderLimitExceededException",
+            format!("The capacity provider has reached the limit of {VERSIONS_PER_PROVIDER_MAX} function versions."),
+        ));
+    }
+    if !to_latest_published {
+        function.next_version += 1;
+    }
+    let fresh = FunctionVersion {
+        function: function.name.clone(),
+        version: number,
+        description: description.unwrap_or_else(|| function.configuration.description.clone()),
+        publication,
+        serving: None,
+        state: VersionState::Pending,
+        state_reason: Some(Reason::creating()),
+        last_update: LastUpdate::InProgress,
+        scaling: ScalingConfig::default(),
+        revision_id: uuid(),
+        last_modified_epoch_millis: context.now_epoch_millis(),
+    };
+    let Some((before, revision)) = existing else {
+        return Ok(Published { version: fresh, precondition: Precondition::Absent(key) });
+    };
+    let precondition = Precondition::Unchanged(key, revision);
+    let arn = context.home.function_arn(&function.name, None);
+    let scaling = before.scaling;
+    let version = match before.state {
+        VersionState::Deleting => {
+            let text = "The operation cannot be performed at this time. The function is currently in the following state: Deleting";
+            return Err(fault("ResourceConflictException", text));
+        }
+        VersionState::Active if before.last_update == LastUpdate::InProgress => {
+            let text = format!("The operation cannot be performed at this time. An update is in progress for resource: {arn}");
+            return Err(fault("ResourceConflictException", text));
+        }
+        // What serves goes on until the new publication is ready.
+        VersionState::Active => {
+            FunctionVersion { serving: before.serving, state: VersionState::Active, state_reason: None, scaling, ..fresh }
+        }
+        VersionState::Deactivated | VersionState::Deactivating => {
+            FunctionVersion { state: before.state, state_reason: None, scaling, ..fresh }
+        }
+        VersionState::Pending | VersionState::Failed => FunctionVersion { scaling, ..fresh },
+    };
+    Ok(Published { version, precondition })
+}
+
+pub async fn list(
+    context: &Context,
+    input: ListVersionsByFunctionRequest,
+) -> Result<ListVersionsByFunctionResponse, Fault> {
+    let name = names::unqualified(context, input.function_name.as_deref())?;
+    let (function, _) = names::function(context, &name)?;
+    let mut shown = vec![(keys::versions_of(&name), view::latest(&context.home, &function, true))];
+    for version in context.all::<FunctionVersion>(&keys::versions_of(&name))? {
+        shown.push((keys::version(&name, &version.version), view::version(&context.home, &version)));
+    }
+    let (versions, next_marker) = page(shown, input.marker.as_deref(), input.max_items);
+    Ok(ListVersionsByFunctionResponse { versions: Some(versions), next_marker })
+}

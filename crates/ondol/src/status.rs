@@ -1,0 +1,193 @@
+//! `ondol status`: what runs, and a reason for everything that is not as asked.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use ondol_agent::machine::Containment;
+use ondol_control::View;
+use ondol_core::capacity::{EnvironmentState, Instance};
+use ondol_core::capacity_provider::CapacityProvider;
+use ondol_core::function::{FunctionVersion, LastUpdate};
+use ondol_core::instance_type::by_name;
+use ondol_observe::usage::UsageBook;
+use ondol_protocol::assignment::Report;
+use ondol_store::{Store, keys};
+use serde_json::{Value, json};
+
+use crate::machine;
+
+/// What does not change while the server runs.
+pub struct Facts {
+    pub endpoint: String,
+    pub containment: Containment,
+    pub limits: bool,
+    pub any_architecture: bool,
+}
+
+pub fn page(facts: &Facts, store: &Store, report: &Report, view: &View, book: &UsageBook) -> Value {
+    let providers: Vec<CapacityProvider> = store.all(keys::CAPACITY_PROVIDERS).unwrap_or_default();
+    let instances: Vec<Instance> = store.all(keys::INSTANCES).unwrap_or_default();
+    let versions: Vec<FunctionVersion> = store.all(keys::VERSIONS).unwrap_or_default();
+    let usage = book.read();
+    let on = |instance: &Instance| -> Vec<&ondol_core::capacity::Environment> {
+        view.environments.values().filter(|environment| environment.instance == instance.id).collect()
+    };
+    let shown_instance = |instance: &Instance| {
+        let running = on(instance);
+        let size = by_name(&instance.instance_type);
+        json!({
+            "id": instance.id.0,
+            "type": instance.instance_type,
+            "availabilityZone": instance.availability_zone,
+            "vCpus": size.map(|size| size.vcpus),
+            "memoryMiB": size.map(|size| size.memory_mib),
+            "vCpusAllocated": running.iter().map(|environment| environment.need.vcpus).sum::<u32>(),
+            "memoryMiBAllocated": running.iter().map(|environment| environment.need.memory_mib).sum::<u64>(),
+            "executionEnvironments": running.len(),
+        })
+    };
+    let shown_provider = |provider: &CapacityProvider| {
+        let own: Vec<&Instance> = instances.iter().filter(|instance| instance.capacity_provider == provider.name).collect();
+        json!({
+            "name": provider.name,
+            "state": format!("{:?}", provider.state),
+            "maxVCpuCount": provider.scaling.max_vcpu_count,
+            "vCpus": own.iter().filter_map(|instance| by_name(&instance.instance_type)).map(|t| t.vcpus).sum::<u32>(),
+            "instances": own.into_iter().map(shown_instance).collect::<Vec<_>>(),
+        })
+    };
+    let shown_version = |version: &FunctionVersion| {
+        let key = version.key();
+        let environments: Vec<Value> = view
+            .environments
+            .iter()
+            .filter(|(_, environment)| environment.version == key)
+            .map(|(id, environment)| {
+                let reported = report.environments.get(id);
+                json!({
+                    "id": id.to_string(),
+                    "instance": environment.instance.0,
+                    "state": state_name(reported.map_or(&environment.state, |reported| &reported.state)),
+                    "inFlight": reported.map_or(0, |reported| reported.in_flight),
+                    "heldByTimedOutCode": reported.map_or(0, |reported| reported.timed_out),
+                    "parkedPolls": reported.map_or(0, |reported| reported.parked_polls),
+                })
+            })
+            .collect();
+        let reason = view.unmet.get(&key).or(version.state_reason.as_ref()).or(match &version.last_update {
+            LastUpdate::Failed(reason) => Some(reason),
+            _ => None,
+        });
+        let counts = usage.get(&key).cloned().unwrap_or_default();
+        let throttles: BTreeMap<&str, u64> = counts.throttles.iter().map(|(cause, count)| (cause.name(), *count)).collect();
+        json!({
+            "function": version.function,
+            "version": version.version,
+            "state": version.state.to_string(),
+            "reasonCode": reason.map(|reason| reason.code.clone()),
+            "reason": reason.map(|reason| reason.text.clone()),
+            "minExecutionEnvironments": if version.scaling.deactivates() { 0 } else { version.scaling.minimum() },
+            "concurrencyEach": version.publication.configuration.managed_instances.per_execution_environment_max_concurrency,
+            "executionEnvironments": environments,
+            "invocations": counts.invocations,
+            "errors": counts.errors,
+            "throttles": throttles,
+        })
+    };
+    let allocated_vcpus: u32 = view.environments.values().map(|environment| environment.need.vcpus).sum();
+    let allocated_mib: u64 = view.environments.values().map(|environment| environment.need.memory_mib).sum();
+    #[allow(clippy::cast_precision_loss)]
+    let ratio = |wanted: u64, there: u64| (wanted as f64 / there.max(1) as f64 * 100.0).round() / 100.0;
+    let mut notes = Vec::new();
+    if providers.iter().any(|provider| provider.subnet_ids.len() > 1) {
+        notes.push("All availability zones are on this one machine: they spread environments, but give no redundancy.");
+    }
+    if facts.containment == Containment::Process {
+        notes.push("Containment is `process`: functions are not separated from each other or from this server.");
+    }
+    if !facts.limits {
+        notes.push("The server does not run as root: CPU and memory of functions are not limited.");
+    }
+    if facts.any_architecture {
+        notes.push("Functions of any architecture run here (--any-architecture): only code without native parts works.");
+    }
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "endpoint": facts.endpoint,
+        "machine": {"architecture": machine::architecture().to_string(), "cpus": machine::cpus(), "memoryMiB": machine::memory_bytes() >> 20},
+        "overCommitment": {
+            "vCpus": ratio(u64::from(allocated_vcpus), machine::cpus() as u64),
+            "memory": ratio(allocated_mib, machine::memory_bytes() >> 20),
+        },
+        "capacityProviders": providers.iter().map(shown_provider).collect::<Vec<_>>(),
+        "functionVersions": versions.iter().map(shown_version).collect::<Vec<_>>(),
+        "usageEventsDropped": book.dropped(),
+        "decisions": view.journal.iter().rev().take(50).map(|decision| json!({
+            "at": ondol_wire::time::iso_8601_millis(i64::try_from(decision.at.0 / 1_000).unwrap_or_default()),
+            "what": decision.what,
+            "why": decision.why,
+        })).collect::<Vec<_>>(),
+        "notes": notes,
+    })
+}
+
+fn state_name(state: &EnvironmentState) -> &'static str {
+    match state {
+        EnvironmentState::Starting => "Starting",
+        EnvironmentState::Ready => "Ready",
+        EnvironmentState::Draining => "Draining",
+        EnvironmentState::Ended { .. } => "Ended",
+    }
+}
+
+/// The page for people.
+pub fn text(page: &Value) -> String {
+    let mut out = String::new();
+    let word = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let machine = &page["machine"];
+    let _ = writeln!(out, "Ondol {} at {}", word(&page["version"]), word(&page["endpoint"]));
+    let _ = writeln!(
+        out,
+        "machine: {} CPUs, {} MiB, {}; allocated {} × its vCPUs, {} × its memory\n",
+        machine["cpus"], machine["memoryMiB"], word(&machine["architecture"]), page["overCommitment"]["vCpus"], page["overCommitment"]["memory"]
+    );
+    for provider in list(&page["capacityProviders"]) {
+        let _ = writeln!(
+            out,
+            "capacity provider {} {}: {} of {} vCPUs",
+            word(&provider["name"]), word(&provider["state"]), provider["vCpus"], provider["maxVCpuCount"]
+        );
+        for instance in list(&provider["instances"]) {
+            let _ = writeln!(
+                out,
+                "  {} {} {}: {} execution environments, {} of {} vCPUs, {} of {} MiB",
+                word(&instance["id"]), word(&instance["type"]), word(&instance["availabilityZone"]), instance["executionEnvironments"],
+                instance["vCpusAllocated"], instance["vCpus"], instance["memoryMiBAllocated"], instance["memoryMiB"]
+            );
+        }
+    }
+    for version in list(&page["functionVersions"]) {
+        let _ = writeln!(
+            out,
+            "function {}:{} {}: {} of {} execution environments, {} requests each; {} invocations, {} errors, throttles {}",
+            word(&version["function"]), word(&version["version"]), word(&version["state"]),
+            list(&version["executionEnvironments"]).iter().filter(|environment| environment["state"] == "Ready").count(),
+            version["minExecutionEnvironments"], version["concurrencyEach"], version["invocations"], version["errors"], version["throttles"]
+        );
+        if !version["reason"].is_null() {
+            let _ = writeln!(out, "  {}: {}", word(&version["reasonCode"]), word(&version["reason"]));
+        }
+        for environment in list(&version["executionEnvironments"]) {
+            let _ = writeln!(
+                out,
+                "  {} on {} {}: {} in flight",
+                word(&environment["id"]), word(&environment["instance"]), word(&environment["state"]), environment["inFlight"]
+            );
+        }
+    }
+    for note in list(&page["notes"]) {
+        let _ = writeln!(out, "note: {}", word(&note));
+    }
+    out
+}
