@@ -52,7 +52,12 @@ fn node_version(major: &str) -> &'static str {
 }
 
 /// Installs runtimes that are not there yet. `say` hears one line for each step.
-pub fn install(folder: &Path, names: &[String], source: Source, say: &mut dyn FnMut(&str)) -> Result<(), InstallError> {
+pub fn install(
+    folder: &Path,
+    names: &[String],
+    source: Source,
+    say: &mut dyn FnMut(&str),
+) -> Result<(), InstallError> {
     for name in names {
         if !KNOWN.contains(&name.as_str()) {
             return Err(InstallError::Unknown(name.clone()));
@@ -151,15 +156,26 @@ impl Work {
             self.recipe("provided.sh", &[])?;
             "Debian trixie; the function brings its bootstrap".to_owned()
         };
-        Ok(Runtime { name: name.to_owned(), source: Source::Debian, description, mounts: Vec::new(), root: self.root() })
+        Ok(Runtime {
+            name: name.to_owned(),
+            source: Source::Debian,
+            description,
+            mounts: Vec::new(),
+            root: self.root(),
+        })
     }
 
     fn host(&self, name: &str) -> Result<Runtime, InstallError> {
         self.recipe("host-root.sh", &[])?;
         let mut mounts = host_mounts();
         let description = if let Some(python) = name.strip_prefix("python") {
-            let found = find_interpreter(&format!("python{python}"), "--version", &format!("Python {python}."), &pyenv())
-                .ok_or_else(|| InstallError::NotOnHost(name.to_owned()))?;
+            let found = find_interpreter(
+                &format!("python{python}"),
+                "--version",
+                &format!("Python {python}."),
+                &pyenv(),
+            )
+            .ok_or_else(|| InstallError::NotOnHost(name.to_owned()))?;
             let inside = mount_interpreter(&found, &mut mounts);
             let variables = [("PYTHON", python), ("CLIENT", PYTHON_CLIENT), ("INTERPRETER", &inside)];
             self.recipe("python-client.sh", &variables)?;
@@ -168,8 +184,12 @@ impl Work {
             let found = find_interpreter("node", "--version", &format!("v{major}."), &nvm())
                 .ok_or_else(|| InstallError::NotOnHost(name.to_owned()))?;
             let inside = mount_interpreter(&found, &mut mounts);
-            let variables =
-                [("NODE", node_version(major)), ("CLIENT", NODEJS_CLIENT), ("MAJOR", major), ("INTERPRETER", &inside)];
+            let variables = [
+                ("NODE", node_version(major)),
+                ("CLIENT", NODEJS_CLIENT),
+                ("MAJOR", major),
+                ("INTERPRETER", &inside),
+            ];
             self.recipe("nodejs-client.sh", &variables)?;
             format!("{} of this machine, aws-lambda-ric {NODEJS_CLIENT}", found.display())
         } else {
@@ -236,7 +256,8 @@ fn versions_below(variable: &str, default: &str, below: &str) -> Vec<PathBuf> {
 /// The first program of this name that says it is of this version.
 fn find_interpreter(name: &str, flag: &str, says: &str, further: &[PathBuf]) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let candidates = std::env::split_paths(&path).chain(further.iter().cloned()).map(|folder| folder.join(name));
+    let candidates =
+        std::env::split_paths(&path).chain(further.iter().cloned()).map(|folder| folder.join(name));
     candidates.filter_map(|path| fs::canonicalize(path).ok()).find(|path| {
         let output = Command::new(path).arg(flag).output();
         output.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).starts_with(says))

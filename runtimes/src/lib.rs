@@ -57,7 +57,9 @@ impl Runtime {
     }
 
     pub fn mounts(&self) -> impl Iterator<Item = Mount> {
-        self.mounts.iter().map(|(source, target)| Mount::ReadOnly { source: source.clone(), target: target.clone() })
+        self.mounts
+            .iter()
+            .map(|(source, target)| Mount::ReadOnly { source: source.clone(), target: target.clone() })
     }
 }
 

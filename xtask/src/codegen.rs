@@ -32,9 +32,7 @@ pub fn codegen(arguments: &[String]) -> Result<()> {
     );
     let out = root.join("crates/wire/src/lambda");
     let mut stale = Vec::new();
-    for (name, body) in
-        [("types.rs", generator.types()?), ("tables.rs", generator.tables()?)]
-    {
+    for (name, body) in [("types.rs", generator.types()?), ("tables.rs", generator.tables()?)] {
         let path = out.join(name);
         let fresh = format!("{header}{body}");
         // The tables stay one row a line, so that a new model shows as the rows it changes.
@@ -73,7 +71,9 @@ fn fetch(root: &Path, model_path: &Path) -> Result<()> {
 fn strip_prose(value: &mut Value) {
     match value {
         Value::Object(map) => {
-            map.retain(|key, inner| !(matches!(key.as_str(), "documentation" | "documentationUrl") && inner.is_string()));
+            map.retain(|key, inner| {
+                !(matches!(key.as_str(), "documentation" | "documentationUrl") && inner.is_string())
+            });
             map.values_mut().for_each(strip_prose);
         }
         Value::Array(items) => items.iter_mut().for_each(strip_prose),
@@ -83,10 +83,13 @@ fn strip_prose(value: &mut Value) {
 
 /// Takes constraints out of the model that the service itself does not keep; each says why.
 fn override_shapes(model: &mut Value, overrides: &str) -> Result<()> {
-    let overrides: BTreeMap<String, Value> = serde_json::from_str(overrides).context("models/overrides.json")?;
+    let overrides: BTreeMap<String, Value> =
+        serde_json::from_str(overrides).context("models/overrides.json")?;
     for (shape, entry) in overrides {
         entry["why"].as_str().with_context(|| format!("the override of {shape} says no why"))?;
-        let target = model["shapes"][&shape].as_object_mut().with_context(|| format!("no shape {shape} to override"))?;
+        let target = model["shapes"][&shape]
+            .as_object_mut()
+            .with_context(|| format!("no shape {shape} to override"))?;
         for key in entry["drop"].as_array().into_iter().flatten().filter_map(Value::as_str) {
             target.remove(key).with_context(|| format!("{shape} has no {key} to drop"))?;
         }
@@ -144,7 +147,12 @@ impl<'a> Generator<'a> {
             .filter(|(_, shape)| shape.get("exception").is_some())
             .map(|(name, _)| name.clone())
             .collect::<BTreeSet<_>>();
-        Ok(Self { operations, shapes, reached: reached.into_iter().collect(), errors: errors.into_iter().collect() })
+        Ok(Self {
+            operations,
+            shapes,
+            reached: reached.into_iter().collect(),
+            errors: errors.into_iter().collect(),
+        })
     }
 
     fn kind(&self, shape: &str) -> &str {
@@ -175,11 +183,18 @@ impl<'a> Generator<'a> {
             if self.kind(shape) != "structure" || self.errors.contains(shape) {
                 continue;
             }
-            writeln!(out, "#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]\n#[serde(default)]")?;
+            writeln!(
+                out,
+                "#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]\n#[serde(default)]"
+            )?;
             writeln!(out, "pub struct {} {{", type_name(shape))?;
             for (name, member) in self.members(shape) {
                 let target = member["shape"].as_str().unwrap_or("");
-                let rust = if self.errors.iter().any(|e| e == target) { "serde_json::Value".into() } else { self.rust_type(target)? };
+                let rust = if self.errors.iter().any(|e| e == target) {
+                    "serde_json::Value".into()
+                } else {
+                    self.rust_type(target)?
+                };
                 writeln!(out, "#[serde(rename = {name:?}, skip_serializing_if = \"Option::is_none\")]")?;
                 writeln!(out, "pub {}: Option<{rust}>,", snake_case(name))?;
             }
@@ -242,7 +257,8 @@ impl<'a> Generator<'a> {
 
     fn shape_row(&self, out: &mut String, name: &str) -> Result<()> {
         let shape = &self.shapes[name];
-        let target = |part: &str| format!("ShapeNumber({})", self.number(shape[part]["shape"].as_str().unwrap_or("")));
+        let target =
+            |part: &str| format!("ShapeNumber({})", self.number(shape[part]["shape"].as_str().unwrap_or("")));
         let kind = match self.kind(name) {
             "structure" => {
                 let required: Vec<&str> =
@@ -281,7 +297,8 @@ impl<'a> Generator<'a> {
             Some(bound) => format!("Some({bound:?})"),
             None => "None".into(),
         };
-        let values: Vec<&str> = shape["enum"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let values: Vec<&str> =
+            shape["enum"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
         writeln!(
             out,
             "Shape {{ name: {name:?}, kind: {kind}, min: {}, max: {}, pattern: {:?}, values: &{values:?}, sensitive: {} }},",
@@ -303,7 +320,8 @@ fn snake_case(name: &str) -> String {
     let letters: Vec<char> = name.chars().collect();
     let mut out = String::new();
     for (place, letter) in letters.iter().enumerate() {
-        let after_small = place > 0 && (letters[place - 1].is_lowercase() || letters[place - 1].is_ascii_digit());
+        let after_small =
+            place > 0 && (letters[place - 1].is_lowercase() || letters[place - 1].is_ascii_digit());
         let before_small = place > 0 && letters.get(place + 1).is_some_and(|next| next.is_lowercase());
         if letter.is_uppercase() && (after_small || before_small) {
             out.push('_');
@@ -322,7 +340,10 @@ mod tests {
 
     #[test]
     fn names_become_snake_case_by_words() {
-        assert_eq!(snake_case("PerExecutionEnvironmentMaxConcurrency"), "per_execution_environment_max_concurrency");
+        assert_eq!(
+            snake_case("PerExecutionEnvironmentMaxConcurrency"),
+            "per_execution_environment_max_concurrency"
+        );
         assert_eq!(snake_case("KMSKeyArn"), "kms_key_arn");
         assert_eq!(snake_case("Type"), "r#type");
         assert_eq!(snake_case("S3Key"), "s3_key");
@@ -348,7 +369,12 @@ mod tests {
         )
         .unwrap();
         let tables = Generator::new(&model).unwrap().tables().unwrap();
-        assert!(tables.contains(r#"name: "A", shape: ShapeNumber(1), required: true, location: Location::Uri("A")"#), "{tables}");
+        assert!(
+            tables.contains(
+                r#"name: "A", shape: ShapeNumber(1), required: true, location: Location::Uri("A")"#
+            ),
+            "{tables}"
+        );
         assert!(tables.contains("max: Some(3.0)"), "{tables}");
     }
 }

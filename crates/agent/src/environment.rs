@@ -25,7 +25,10 @@ pub fn launch_request(
 ) -> Result<LaunchRequest, Reason> {
     let function = &assignment.publication.configuration;
     let runtime = Runtime::find(&configuration.runtime_folder, &function.runtime).ok_or_else(|| {
-        let text = format!("The runtime {0} isn't installed. Install it with: ondol runtime install {0}", function.runtime);
+        let text = format!(
+            "The runtime {0} isn't installed. Install it with: ondol runtime install {0}",
+            function.runtime
+        );
         Reason::new("InvalidRuntime", text)
     })?;
     let task = configuration.code_folder.join(&assignment.publication.code.sha256);
@@ -54,19 +57,19 @@ pub fn launch_request(
     let mut groups = vec![
         GroupLimits {
             name: configuration.server_id.clone(),
-            cpu_millis: configuration.machine_cpu_millis,
+            cpu_millis: None,
             memory_bytes: configuration.machine_memory_bytes,
             pids: None,
         },
         GroupLimits {
             name: share.id.to_string(),
-            cpu_millis: u64::from(share.vcpus) * 1_000,
+            cpu_millis: Some(u64::from(share.vcpus) * 1_000),
             memory_bytes: share.memory_mib * MIB,
             pids: None,
         },
         GroupLimits {
             name: environment.to_string(),
-            cpu_millis: u64::from(assignment.vcpus) * 1_000,
+            cpu_millis: Some(u64::from(assignment.vcpus) * 1_000),
             memory_bytes: u64::from(function.memory_size_mib) * MIB,
             pids: Some(PIDS_MAX),
         },
@@ -75,7 +78,11 @@ pub fn launch_request(
         groups.clear();
     }
     let (tier, command, working_directory) = if contained {
-        let tier = Tier::Container { root: runtime.root.clone(), mounts: mounts(&runtime, &task, assignment), first_host_id };
+        let tier = Tier::Container {
+            root: runtime.root.clone(),
+            mounts: mounts(&runtime, &task, assignment),
+            first_host_id,
+        };
         (tier, bootstrap.inside, PathBuf::from("/var/task"))
     } else {
         (Tier::Process, bootstrap.outside, task.clone())

@@ -97,7 +97,8 @@ impl Host {
         gate: Rc<dyn Fn(GateEvent)>,
         machine: mpsc::UnboundedSender<(EnvironmentId, ShardEvent)>,
     ) -> Rc<Self> {
-        let limit = assignment.publication.configuration.managed_instances.per_execution_environment_max_concurrency;
+        let limit =
+            assignment.publication.configuration.managed_instances.per_execution_environment_max_concurrency;
         Rc::new(Self {
             id,
             assignment,
@@ -220,11 +221,19 @@ impl Host {
     fn describe(&self, exit: &Exit) -> (&'static str, String) {
         match exit {
             Exit::Code(0) => ("Runtime.ExitError", "Runtime exited without providing a reason".into()),
-            Exit::Code(code) => ("Runtime.ExitError", format!("Runtime exited with error: exit status {code}")),
-            Exit::Signal(signal) => ("Runtime.ExitError", format!("Runtime exited with error: signal: {signal}")),
+            Exit::Code(code) => {
+                ("Runtime.ExitError", format!("Runtime exited with error: exit status {code}"))
+            }
+            Exit::Signal(signal) => {
+                ("Runtime.ExitError", format!("Runtime exited with error: signal: {signal}"))
+            }
             Exit::OutOfMemory => ("Runtime.OutOfMemory", "Runtime exited with error: signal: killed".into()),
-            Exit::NotStarted(what) => ("Runtime.InvalidEntrypoint", format!("Runtime failed to start: {what}")),
-            Exit::Killed => ("Client.ExecutionEnvironmentShutDown", "The execution environment was shut down".into()),
+            Exit::NotStarted(what) => {
+                ("Runtime.InvalidEntrypoint", format!("Runtime failed to start: {what}"))
+            }
+            Exit::Killed => {
+                ("Client.ExecutionEnvironmentShutDown", "The execution environment was shut down".into())
+            }
         }
     }
 
@@ -270,12 +279,23 @@ impl Host {
                     }
                 }
                 Effect::TimedOut { request } => {
-                    let millis = self.callers.borrow().get(&request).map_or(0, |caller| caller.invocation.timeout_millis);
+                    let millis = self
+                        .callers
+                        .borrow()
+                        .get(&request)
+                        .map_or(0, |caller| caller.invocation.timeout_millis);
                     #[allow(clippy::cast_precision_loss)]
                     let seconds = millis as f64 / 1_000.0;
-                    let message =
-                        format!("RequestId: {} Error: Task timed out after {seconds:.2} seconds", request.uuid());
-                    self.reply(request, Some("Unhandled"), error_body("Sandbox.Timedout", &message), "timeout");
+                    let message = format!(
+                        "RequestId: {} Error: Task timed out after {seconds:.2} seconds",
+                        request.uuid()
+                    );
+                    self.reply(
+                        request,
+                        Some("Unhandled"),
+                        error_body("Sandbox.Timedout", &message),
+                        "timeout",
+                    );
                 }
                 Effect::Refuse { request, .. } => {
                     if let Some(caller) = self.callers.borrow_mut().remove(&request) {

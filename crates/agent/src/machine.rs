@@ -63,7 +63,7 @@ pub struct AgentConfiguration {
     pub server_id: String,
     /// False where the server may not make control groups: then nothing is limited, and `status` says so.
     pub limits: bool,
-    pub machine_cpu_millis: u64,
+    /// What all environments together may take.
     pub machine_memory_bytes: u64,
     pub credentials: Box<dyn Fn(EnvironmentId) -> Credentials + Send>,
 }
@@ -78,12 +78,19 @@ impl std::fmt::Debug for AgentConfiguration {
 enum Phase {
     Launching,
     /// The process runs; the runtime has not asked for an invocation yet.
-    Starting { until: WallTime },
+    Starting {
+        until: WallTime,
+    },
     Ready,
-    Draining { until: WallTime },
+    Draining {
+        until: WallTime,
+    },
     /// The launcher was told to end it.
     Ending,
-    Ended { reason: Reason, was_ready: bool },
+    Ended {
+        reason: Reason,
+        was_ready: bool,
+    },
 }
 
 #[derive(Debug)]
@@ -110,7 +117,11 @@ pub struct Machine {
 
 impl Machine {
     /// Gives the machine and its end for each shard. Needs a tokio runtime.
-    pub fn new(configuration: AgentConfiguration, launcher: OwnedFd, shards: usize) -> std::io::Result<(Self, Vec<ShardEnd>)> {
+    pub fn new(
+        configuration: AgentConfiguration,
+        launcher: OwnedFd,
+        shards: usize,
+    ) -> std::io::Result<(Self, Vec<ShardEnd>)> {
         // A packet socket; the stream type is only used to wait on it.
         let launcher = std::os::unix::net::UnixStream::from(launcher);
         launcher.set_nonblocking(true)?;
@@ -122,8 +133,14 @@ impl Machine {
                 (sender, ShardEnd { commands, events: event_sender.clone() })
             })
             .unzip();
-        let machine =
-            Self { configuration, launcher, shards: senders, events, live: BTreeMap::new(), report: Report::default() };
+        let machine = Self {
+            configuration,
+            launcher,
+            shards: senders,
+            events,
+            live: BTreeMap::new(),
+            report: Report::default(),
+        };
         Ok((machine, ends))
     }
 
@@ -188,7 +205,9 @@ impl Machine {
                     live.assignment.draining = true;
                     match live.phase {
                         Phase::Ready => self.drain(*id),
-                        Phase::Launching | Phase::Starting { .. } => self.end(*id, "It was drained before it was ready.").await?,
+                        Phase::Launching | Phase::Starting { .. } => {
+                            self.end(*id, "It was drained before it was ready.").await?
+                        }
                         _ => {}
                     }
                 }
@@ -223,10 +242,15 @@ impl Machine {
         }
     }
 
-    async fn launcher_event(&mut self, event: LauncherEvent, descriptors: Vec<OwnedFd>) -> Result<(), String> {
+    async fn launcher_event(
+        &mut self,
+        event: LauncherEvent,
+        descriptors: Vec<OwnedFd>,
+    ) -> Result<(), String> {
         match event {
             LauncherEvent::Launched { environment } => {
-                let Ok([runtime_api, stdout, stderr, log_socket]) = <[OwnedFd; 4]>::try_from(descriptors) else {
+                let Ok([runtime_api, stdout, stderr, log_socket]) = <[OwnedFd; 4]>::try_from(descriptors)
+                else {
                     return self.end(environment, "The launcher gave no sockets.").await;
                 };
                 let Some(live) = self.live.get_mut(&environment) else { return Ok(()) };
@@ -250,7 +274,9 @@ impl Machine {
                 let text = format!("The execution environment couldn't be made: {what}");
                 self.ended(environment, Reason::new("InternalError", text), false);
             }
-            LauncherEvent::Exited { environment, exit } => self.command(environment, ShardCommand::End { environment, exit }),
+            LauncherEvent::Exited { environment, exit } => {
+                self.command(environment, ShardCommand::End { environment, exit })
+            }
         }
         Ok(())
     }
@@ -272,7 +298,8 @@ impl Machine {
                 live.phase = Phase::Starting { until: clock::wall() };
             }
             ShardEvent::Stuck => {
-                live.because = Some(Reason::new("FunctionError", "Timed-out code held its slots for too long."));
+                live.because =
+                    Some(Reason::new("FunctionError", "Timed-out code held its slots for too long."));
                 if matches!(live.phase, Phase::Ready) {
                     self.drain(id);
                 }
@@ -358,7 +385,9 @@ impl Live {
             Phase::Launching | Phase::Starting { .. } => EnvironmentState::Starting,
             Phase::Ready => EnvironmentState::Ready,
             Phase::Draining { .. } | Phase::Ending => EnvironmentState::Draining,
-            Phase::Ended { reason, was_ready } => EnvironmentState::Ended { reason: reason.clone(), was_ready: *was_ready },
+            Phase::Ended { reason, was_ready } => {
+                EnvironmentState::Ended { reason: reason.clone(), was_ready: *was_ready }
+            }
         };
         EnvironmentReport {
             state,

@@ -73,9 +73,13 @@ async fn route(host: Rc<Host>, connection: Rc<OwnedFd>, request: Request<Incomin
         (&Method::POST, ["runtime", "invocation", id, "response"]) => response(&host, id, request).await,
         (&Method::POST, ["runtime", "invocation", id, "error"]) => error(&host, id, request).await,
         (&Method::POST, ["runtime", "init", "error"]) => init_error(&host, request).await,
-        (_, ["ping"] | ["runtime", "invocation", "next"] | ["runtime", "invocation", _, "response" | "error"] | ["runtime", "init", "error"]) => {
-            plain(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed")
-        }
+        (
+            _,
+            ["ping"]
+            | ["runtime", "invocation", "next"]
+            | ["runtime", "invocation", _, "response" | "error"]
+            | ["runtime", "init", "error"],
+        ) => plain(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed"),
         _ => plain(StatusCode::NOT_FOUND, "404 page not found"),
     }
 }
@@ -99,7 +103,11 @@ async fn next(host: Rc<Host>, connection: Rc<OwnedFd>) -> Answered {
         Ok(handed) => hand_out(handed),
         Err(_) => {
             drop(parked);
-            failure(StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError", "The execution environment is shutting down")
+            failure(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "InternalServerError",
+                "The execution environment is shutting down",
+            )
         }
     }
 }
@@ -125,7 +133,11 @@ fn hand_out(Handed { invocation, deadline }: Handed) -> Answered {
 async fn response(host: &Host, id: &str, request: Request<Incoming>) -> Answered {
     if let Some(mode) = request.headers().get("lambda-runtime-function-response-mode") {
         if mode != "streaming" {
-            return failure(StatusCode::BAD_REQUEST, "InvalidFunctionResponseMode", "Invalid function response mode");
+            return failure(
+                StatusCode::BAD_REQUEST,
+                "InvalidFunctionResponseMode",
+                "Invalid function response mode",
+            );
         }
     }
     let Some(id) = RequestId::parse_uuid(id) else { return invalid_request_id() };
@@ -136,7 +148,9 @@ async fn response(host: &Host, id: &str, request: Request<Incoming>) -> Answered
         },
         Err(ReadError::TooLarge) => {
             let what = format!("Exceeded maximum allowed payload size ({PAYLOAD_BYTES_MAX} bytes).");
-            let told = format!("Response payload size exceeded maximum allowed payload size ({PAYLOAD_BYTES_MAX} bytes).");
+            let told = format!(
+                "Response payload size exceeded maximum allowed payload size ({PAYLOAD_BYTES_MAX} bytes)."
+            );
             match host.answer(id, Some("Unhandled"), error_body("Function.ResponseSizeTooLarge", &told)) {
                 Answer::Accepted => failure(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", &what),
                 other => answered(other),
@@ -161,7 +175,9 @@ async fn error(host: &Host, id: &str, request: Request<Incoming>) -> Answered {
         }
         Ok((_, body)) => answered(host.answer(id, Some("Unhandled"), body)),
         Err(ReadError::TooLarge) => too_large(ERROR_BYTES_MAX),
-        Err(ReadError::Truncated) => failure(StatusCode::BAD_REQUEST, "TruncatedHTTPRequest", "HTTP request detected as truncated"),
+        Err(ReadError::Truncated) => {
+            failure(StatusCode::BAD_REQUEST, "TruncatedHTTPRequest", "HTTP request detected as truncated")
+        }
     }
 }
 
@@ -178,11 +194,17 @@ async fn init_error(host: &Host, request: Request<Incoming>) -> Answered {
             if host.init_error(error) {
                 ok()
             } else {
-                failure(StatusCode::FORBIDDEN, "InvalidStateTransition", "An initialization error was reported before")
+                failure(
+                    StatusCode::FORBIDDEN,
+                    "InvalidStateTransition",
+                    "An initialization error was reported before",
+                )
             }
         }
         Err(ReadError::TooLarge) => too_large(ERROR_BYTES_MAX),
-        Err(ReadError::Truncated) => failure(StatusCode::BAD_REQUEST, "TruncatedHTTPRequest", "HTTP request detected as truncated"),
+        Err(ReadError::Truncated) => {
+            failure(StatusCode::BAD_REQUEST, "TruncatedHTTPRequest", "HTTP request detected as truncated")
+        }
     }
 }
 
@@ -192,7 +214,9 @@ fn error_type(headers: &HeaderMap) -> Option<String> {
     let text = String::from_utf8_lossy(bytes);
     let known = ["Runtime.", "Function."].iter().any(|side| {
         text.strip_prefix(side).is_some_and(|name| {
-            name.len() > 1 && name.starts_with(|c: char| c.is_ascii_uppercase()) && name.chars().all(|c| c.is_ascii_alphabetic())
+            name.len() > 1
+                && name.starts_with(|c: char| c.is_ascii_uppercase())
+                && name.chars().all(|c| c.is_ascii_alphabetic())
         })
     });
     Some(if known {

@@ -23,9 +23,14 @@ use crate::runtime_api;
 pub enum ShardCommand {
     /// Serve this environment, which the launcher has just made.
     Adopt(Box<Adopted>),
-    Drain { environment: EnvironmentId },
+    Drain {
+        environment: EnvironmentId,
+    },
     /// The environment's process is gone.
-    End { environment: EnvironmentId, exit: Exit },
+    End {
+        environment: EnvironmentId,
+        exit: Exit,
+    },
 }
 
 #[derive(Debug)]
@@ -94,11 +99,17 @@ impl Environments {
         self.residents.borrow().get(&environment).map(|resident| Rc::clone(&resident.host))
     }
 
-    fn adopt(&self, adopted: Adopted, gate: &Rc<dyn Fn(GateEvent)>, events: &mpsc::UnboundedSender<(EnvironmentId, ShardEvent)>) {
+    fn adopt(
+        &self,
+        adopted: Adopted,
+        gate: &Rc<dyn Fn(GateEvent)>,
+        events: &mpsc::UnboundedSender<(EnvironmentId, ShardEvent)>,
+    ) {
         let environment = adopted.environment;
         let host = Host::new(environment, adopted.assignment, adopted.gauge, Rc::clone(gate), events.clone());
         let mut tasks = vec![tokio::task::spawn_local(Rc::clone(&host).keep_time())];
-        let pipes = [adopted.stdout, adopted.stderr].into_iter().try_for_each(|pipe| host.logs.follow_pipe(pipe));
+        let pipes =
+            [adopted.stdout, adopted.stderr].into_iter().try_for_each(|pipe| host.logs.follow_pipe(pipe));
         let served = pipes.and_then(|()| host.logs.listen(adopted.log_socket)).and_then(|logs| {
             tasks.push(logs);
             let listener = std::net::TcpListener::from(adopted.runtime_api);

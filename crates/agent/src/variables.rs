@@ -9,8 +9,14 @@ use crate::machine::Credentials;
 
 /// Names a function may set although the service sets them too.
 const OVERRIDABLE: &[&str] = &[
-    "AWS_LAMBDA_LOG_FORMAT", "AWS_LAMBDA_LOG_LEVEL", "AWS_XRAY_CONTEXT_MISSING", "AWS_XRAY_DAEMON_ADDRESS", "LANG",
-    "LD_LIBRARY_PATH", "PATH", "TZ",
+    "AWS_LAMBDA_LOG_FORMAT",
+    "AWS_LAMBDA_LOG_LEVEL",
+    "AWS_XRAY_CONTEXT_MISSING",
+    "AWS_XRAY_DAEMON_ADDRESS",
+    "LANG",
+    "LD_LIBRARY_PATH",
+    "PATH",
+    "TZ",
 ];
 
 /// Where things are, as seen by the runtime: other paths in the process tier than in a container.
@@ -73,7 +79,8 @@ pub fn variables(context: &Context<'_>) -> Vec<(String, String)> {
         ("LANG", "en_US.UTF-8".into()),
         (
             "LD_LIBRARY_PATH",
-            "/var/lang/lib:/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:/var/task:/var/task/lib:/opt/lib".into(),
+            "/var/lang/lib:/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:/var/task:/var/task/lib:/opt/lib"
+                .into(),
         ),
         ("PATH", "/var/lang/bin:/usr/local/bin:/usr/bin/:/bin:/opt/bin".into()),
         ("TZ", ":UTC".into()),
@@ -105,7 +112,8 @@ pub fn variables(context: &Context<'_>) -> Vec<(String, String)> {
 /// threads than workers the handlers' own file and DNS work never runs. So the pool is larger by what the
 /// function asks for, or by as many threads again; and there are no more workers than requests.
 fn nodejs(assignment: &EnvironmentAssignment, set: &mut BTreeMap<String, String>) {
-    let concurrency = assignment.publication.configuration.managed_instances.per_execution_environment_max_concurrency;
+    let concurrency =
+        assignment.publication.configuration.managed_instances.per_execution_environment_max_concurrency;
     let workers = set
         .get("AWS_LAMBDA_NODEJS_WORKER_COUNT")
         .and_then(|text| text.parse().ok())
@@ -158,8 +166,14 @@ mod tests {
     #[test]
     fn the_endpoint_is_left_alone_where_the_function_has_its_own() {
         assert_eq!(of("python3.13", &[])["AWS_ENDPOINT_URL_LAMBDA"], "http://127.0.0.1:1");
-        assert_eq!(of("python3.13", &[("AWS_ENDPOINT_URL", "http://x")]).get("AWS_ENDPOINT_URL_LAMBDA"), None);
-        assert_eq!(of("python3.13", &[("AWS_ENDPOINT_URL_LAMBDA", "http://x")])["AWS_ENDPOINT_URL_LAMBDA"], "http://x");
+        assert_eq!(
+            of("python3.13", &[("AWS_ENDPOINT_URL", "http://x")]).get("AWS_ENDPOINT_URL_LAMBDA"),
+            None
+        );
+        assert_eq!(
+            of("python3.13", &[("AWS_ENDPOINT_URL_LAMBDA", "http://x")])["AWS_ENDPOINT_URL_LAMBDA"],
+            "http://x"
+        );
     }
 
     #[test]

@@ -35,7 +35,10 @@ mod tests {
             std::fs::write(path, page()).unwrap();
         }
         let committed = std::fs::read_to_string(path).unwrap_or_default();
-        assert!(committed == page(), "COMPATIBILITY.md is stale: run ONDOL_WRITE=1 cargo test -p ondol-api compatibility");
+        assert!(
+            committed == page(),
+            "COMPATIBILITY.md is stale: run ONDOL_WRITE=1 cargo test -p ondol-api compatibility"
+        );
     }
 
     #[test]

@@ -41,7 +41,10 @@ impl Context {
     }
 
     /// Builds a transaction from what is there and commits it; again if the control loops were faster.
-    pub async fn change<T>(&self, mut build: impl FnMut() -> Result<(Transaction, T), Fault>) -> Result<T, Fault> {
+    pub async fn change<T>(
+        &self,
+        mut build: impl FnMut() -> Result<(Transaction, T), Fault>,
+    ) -> Result<T, Fault> {
         let _one = self.changes.lock().await;
         for _ in 0..ATTEMPTS_MAX {
             let (transaction, result) = build()?;

@@ -42,8 +42,12 @@ struct HeaderView<'a>(&'a HeaderMap);
 
 impl Headers for HeaderView<'_> {
     fn get(&self, name: &str) -> Option<String> {
-        let values: Vec<_> =
-            self.0.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).collect();
+        let values: Vec<_> = self
+            .0
+            .get_all(name)
+            .iter()
+            .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
+            .collect();
         (!values.is_empty()).then(|| values.join(","))
     }
 }
@@ -56,7 +60,8 @@ impl Api {
             return json_page(&serde_json::json!({"status": "running"}));
         }
         // Until the signature says which service is meant, the scope of the header does.
-        let format = scope_of(&parts.headers).map_or(ErrorFormat::RestJson, |service| ErrorFormat::of_service(&service));
+        let format = scope_of(&parts.headers)
+            .map_or(ErrorFormat::RestJson, |service| ErrorFormat::of_service(&service));
         let body = match read(body).await {
             Ok(body) => body,
             Err(fault) => return error(&fault, format, &request_id),
@@ -68,15 +73,17 @@ impl Api {
             query: parts.uri.query().unwrap_or(""),
             headers: &headers,
         };
-        let authorization = match authenticate(signed, &*self.keys, &sha256(&body), clock::epoch_millis() / 1_000) {
-            Ok(authorization) => authorization,
-            Err(fault) => return error(&fault, format, &request_id),
-        };
+        let authorization =
+            match authenticate(signed, &*self.keys, &sha256(&body), clock::epoch_millis() / 1_000) {
+                Ok(authorization) => authorization,
+                Err(fault) => return error(&fault, format, &request_id),
+            };
         if parts.uri.path() == "/_ondol/status" {
             return json_page(&(self.status)());
         }
         if authorization.service != "lambda" {
-            let text = format!("The service {} isn't supported by this version of Ondol.", authorization.service);
+            let text =
+                format!("The service {} isn't supported by this version of Ondol.", authorization.service);
             return error(&unsupported(text), format, &request_id);
         }
         let call = lambda::Call {

@@ -8,7 +8,9 @@ mod picture;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use ondol_core::capacity::{Environment, EnvironmentState, Memory, Picture, Plan, Step, VersionChange, decide};
+use ondol_core::capacity::{
+    Environment, EnvironmentState, Memory, Picture, Plan, Step, VersionChange, decide,
+};
 use ondol_core::capacity_provider::{CapacityProvider, ProviderState};
 use ondol_core::coins::Coins;
 use ondol_core::function::{FunctionVersion, LastUpdate, Reason, VersionKey, VersionState};
@@ -92,7 +94,8 @@ impl Control {
                     Some(clock::policy().plus_seconds(5))
                 }
             };
-            let sleep = wake_at.map(|at| std::time::Duration::from_micros(at.0.saturating_sub(clock::policy().0)));
+            let sleep =
+                wake_at.map(|at| std::time::Duration::from_micros(at.0.saturating_sub(clock::policy().0)));
             tokio::select! {
                 ended = changed.changed() => if ended.is_err() { return },
                 ended = self.reports.changed() => if ended.is_err() { return },
@@ -117,7 +120,9 @@ impl Control {
                 let draining = environments.get(id).is_some_and(|assigned| assigned.draining);
                 let state = match reported {
                     // What was told to drain is draining, until it is over.
-                    Some(EnvironmentState::Ready | EnvironmentState::Starting) if draining => EnvironmentState::Draining,
+                    Some(EnvironmentState::Ready | EnvironmentState::Starting) if draining => {
+                        EnvironmentState::Draining
+                    }
                     Some(state) => state,
                     None if draining => EnvironmentState::Draining,
                     None => EnvironmentState::Starting,
@@ -173,7 +178,10 @@ impl Control {
         let Environment { version, publication, instance, need, .. } = environment;
         let key = keys::version(&version.function, &version.version);
         let (document, _) = self.store.document::<FunctionVersion>(&key).ok()??;
-        let wanted = [Some(document.publication), document.serving].into_iter().flatten().find(|p| p.id == *publication)?;
+        let wanted = [Some(document.publication), document.serving]
+            .into_iter()
+            .flatten()
+            .find(|p| p.id == *publication)?;
         let (instance, _) =
             self.store.document::<ondol_core::capacity::Instance>(&keys::instance(&instance.0)).ok()??;
         let instance_type = by_name(&instance.instance_type)?;
@@ -197,25 +205,37 @@ impl Control {
         let transaction = match step {
             Step::ActivateProvider { name } => {
                 let key = keys::capacity_provider(name);
-                let Some((mut provider, revision)) = self.store.document::<CapacityProvider>(&key)? else { return Ok(()) };
+                let Some((mut provider, revision)) = self.store.document::<CapacityProvider>(&key)? else {
+                    return Ok(());
+                };
                 if provider.state != ProviderState::Pending {
                     return Ok(());
                 }
                 provider.state = ProviderState::Active;
-                Transaction::default().when(Precondition::Unchanged(key.clone(), revision)).put(key, &provider)
+                Transaction::default()
+                    .when(Precondition::Unchanged(key.clone(), revision))
+                    .put(key, &provider)
             }
-            Step::LaunchInstance(instance) => Transaction::default().put(keys::instance(&instance.id.0), instance),
+            Step::LaunchInstance(instance) => {
+                Transaction::default().put(keys::instance(&instance.id.0), instance)
+            }
             Step::TerminateInstance { id } => Transaction::default().delete(keys::instance(&id.0)),
             Step::RemoveProvider { name } => Transaction::default().delete(keys::capacity_provider(name)),
             Step::RemoveFunction { name } => Transaction::default().delete(keys::function(name)),
-            Step::RemoveVersion { key } => Transaction::default().delete(keys::version(&key.function, &key.version)),
+            Step::RemoveVersion { key } => {
+                Transaction::default().delete(keys::version(&key.function, &key.version))
+            }
             Step::SetVersion { key, publication, change } => {
                 let key = keys::version(&key.function, &key.version);
-                let Some((version, revision)) = self.store.document::<FunctionVersion>(&key)? else { return Ok(()) };
+                let Some((version, revision)) = self.store.document::<FunctionVersion>(&key)? else {
+                    return Ok(());
+                };
                 let Some(version) = changed(version, *publication, change) else { return Ok(()) };
                 Transaction::default().when(Precondition::Unchanged(key.clone(), revision)).put(key, &version)
             }
-            Step::StartEnvironment { .. } | Step::DrainEnvironment { .. } | Step::ForgetEnvironment { .. } => return Ok(()),
+            Step::StartEnvironment { .. }
+            | Step::DrainEnvironment { .. }
+            | Step::ForgetEnvironment { .. } => return Ok(()),
         };
         match self.store.commit(transaction).await? {
             Committed::At(_) | Committed::Conflict => Ok(()),
@@ -237,7 +257,11 @@ impl Control {
 }
 
 /// The version after a change; `None` if it has moved on since the decision.
-fn changed(mut version: FunctionVersion, publication: PublicationId, change: &VersionChange) -> Option<FunctionVersion> {
+fn changed(
+    mut version: FunctionVersion,
+    publication: PublicationId,
+    change: &VersionChange,
+) -> Option<FunctionVersion> {
     if version.publication.id != publication || version.state == VersionState::Deleting {
         return None;
     }
@@ -273,7 +297,10 @@ fn describe(step: &Step) -> String {
         }
         Step::TerminateInstance { id } => format!("terminated instance {id}"),
         Step::StartEnvironment { id, environment } => {
-            format!("started execution environment {id} of {} on {}", environment.version, environment.instance)
+            format!(
+                "started execution environment {id} of {} on {}",
+                environment.version, environment.instance
+            )
         }
         Step::DrainEnvironment { id } => format!("draining execution environment {id}"),
         Step::ForgetEnvironment { id } => format!("execution environment {id} ended"),
@@ -287,7 +314,9 @@ fn describe_change(change: &VersionChange) -> String {
     match change {
         VersionChange::Activate => "Active".into(),
         VersionChange::Fail(reason) => format!("Failed ({})", reason.code),
-        VersionChange::FailUpdate(reason) => format!("its update failed ({}); the version before serves on", reason.code),
+        VersionChange::FailUpdate(reason) => {
+            format!("its update failed ({}); the version before serves on", reason.code)
+        }
         VersionChange::Deactivate => "Deactivating".into(),
         VersionChange::Deactivated => "Deactivated".into(),
         VersionChange::Reactivate => "Pending".into(),

@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::capacity_provider::{CapacityProvider, ProviderState, availability_zones};
 use crate::coins::Coins;
-use crate::function::{Architecture, FunctionVersion, LastUpdate, Publication, Reason, VersionKey, VersionState};
+use crate::function::{
+    Architecture, FunctionVersion, LastUpdate, Publication, Reason, VersionKey, VersionState,
+};
 use crate::identity::{EnvironmentId, InstanceId, PublicationId};
 use crate::instance_type::by_name;
 use crate::place::{Need, OVERHEAD_MEMORY_MIB, OVERHEAD_VCPUS, Score, choose_type};
@@ -48,7 +50,10 @@ pub enum EnvironmentState {
     Ready,
     Draining,
     /// Over. `was_ready` tells a crash from a failed start.
-    Ended { reason: Reason, was_ready: bool },
+    Ended {
+        reason: Reason,
+        was_ready: bool,
+    },
 }
 
 /// The machine the instances are shares of.
@@ -88,17 +93,38 @@ struct Failures {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    ActivateProvider { name: String },
-    RemoveProvider { name: String },
+    ActivateProvider {
+        name: String,
+    },
+    RemoveProvider {
+        name: String,
+    },
     LaunchInstance(Instance),
-    TerminateInstance { id: InstanceId },
-    StartEnvironment { id: EnvironmentId, environment: Environment },
-    DrainEnvironment { id: EnvironmentId },
+    TerminateInstance {
+        id: InstanceId,
+    },
+    StartEnvironment {
+        id: EnvironmentId,
+        environment: Environment,
+    },
+    DrainEnvironment {
+        id: EnvironmentId,
+    },
     /// It is over and needs no place in the assignment any more.
-    ForgetEnvironment { id: EnvironmentId },
-    SetVersion { key: VersionKey, publication: PublicationId, change: VersionChange },
-    RemoveVersion { key: VersionKey },
-    RemoveFunction { name: String },
+    ForgetEnvironment {
+        id: EnvironmentId,
+    },
+    SetVersion {
+        key: VersionKey,
+        publication: PublicationId,
+        change: VersionChange,
+    },
+    RemoveVersion {
+        key: VersionKey,
+    },
+    RemoveFunction {
+        name: String,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -163,7 +189,10 @@ impl Planner<'_> {
             .map(|provider| provider.name.clone())
             .collect();
         for name in pending {
-            self.step(Step::ActivateProvider { name }, "its settings are valid; instances launch with the first publish");
+            self.step(
+                Step::ActivateProvider { name },
+                "its settings are valid; instances launch with the first publish",
+            );
         }
     }
 
@@ -196,7 +225,9 @@ impl Planner<'_> {
     fn version(&mut self, key: &VersionKey) {
         let Some(version) = self.picture.versions.get(key).cloned() else { return };
         match version.state {
-            VersionState::Deleting | VersionState::Failed => self.drain_all(&version, "the version is not to run"),
+            VersionState::Deleting | VersionState::Failed => {
+                self.drain_all(&version, "the version is not to run")
+            }
             VersionState::Deactivating => {
                 self.drain_all(&version, "the scaling config sets Min and Max to 0");
                 if self.count(key, |_| true) == 0 {
@@ -232,7 +263,11 @@ impl Planner<'_> {
             if ready >= minimum {
                 self.memory.failures.remove(&wanted.id);
                 if is_new {
-                    self.change(version, VersionChange::Activate, "its minimum execution environments are ready");
+                    self.change(
+                        version,
+                        VersionChange::Activate,
+                        "its minimum execution environments are ready",
+                    );
                 }
             } else if let Some(failures) = self.memory.failures.get(&wanted.id).cloned() {
                 if is_new && failures.count >= START_FAILURES_MAX {
@@ -277,7 +312,9 @@ impl Planner<'_> {
             let runtime = &configuration.runtime;
             return Err(Reason::new(
                 "InvalidRuntime",
-                format!("The runtime {runtime} isn't installed on this machine. Install it with: ondol runtime install {runtime}. Then publish again."),
+                format!(
+                    "The runtime {runtime} isn't installed on this machine. Install it with: ondol runtime install {runtime}. Then publish again."
+                ),
             ));
         }
         Ok(())
@@ -305,12 +342,14 @@ impl Planner<'_> {
 
     fn start_one(&mut self, version: &FunctionVersion, publication: &Publication) -> Result<(), Reason> {
         let configuration = &publication.configuration;
-        let need = Need { vcpus: configuration.vcpus(), memory_mib: u64::from(configuration.memory_size_mib) };
+        let need =
+            Need { vcpus: configuration.vcpus(), memory_mib: u64::from(configuration.memory_size_mib) };
         let provider_name = &configuration.managed_instances.capacity_provider;
         let provider = match self.picture.providers.get(provider_name) {
             Some(provider) if provider.state != ProviderState::Deleting => provider.clone(),
             _ => {
-                let text = format!("The capacity provider {provider_name} doesn't exist or is being deleted.");
+                let text =
+                    format!("The capacity provider {provider_name} doesn't exist or is being deleted.");
                 return Err(Reason::new("InvalidConfiguration", text));
             }
         };
@@ -333,7 +372,10 @@ impl Planner<'_> {
             state: EnvironmentState::Starting,
         };
         self.picture.environments.insert(id, environment.clone());
-        self.step(Step::StartEnvironment { id, environment }, format!("the minimum is not reached; placed on {instance}"));
+        self.step(
+            Step::StartEnvironment { id, environment },
+            format!("the minimum is not reached; placed on {instance}"),
+        );
         Ok(())
     }
 
@@ -352,8 +394,18 @@ impl Planner<'_> {
         Ok(())
     }
 
-    fn launch(&mut self, provider: &CapacityProvider, need: Need, zone: &str, share: usize) -> Result<(), Reason> {
-        let used: u32 = self.instances_of(&provider.name).filter_map(|i| by_name(&i.instance_type)).map(|t| t.vcpus).sum();
+    fn launch(
+        &mut self,
+        provider: &CapacityProvider,
+        need: Need,
+        zone: &str,
+        share: usize,
+    ) -> Result<(), Reason> {
+        let used: u32 = self
+            .instances_of(&provider.name)
+            .filter_map(|i| by_name(&i.instance_type))
+            .map(|t| t.vcpus)
+            .sum();
         let left = provider.scaling.max_vcpu_count.saturating_sub(used);
         let types = provider.requirements.types();
         let fair = left / u32::try_from(share).unwrap_or(1).max(1);
@@ -392,9 +444,14 @@ impl Planner<'_> {
 
     fn best_instance(&self, provider: &str, version: &VersionKey, need: Need) -> Option<InstanceId> {
         let on = |instance: &InstanceId| -> Vec<&Environment> {
-            self.picture.environments.values().filter(|environment| environment.instance == *instance).collect()
+            self.picture
+                .environments
+                .values()
+                .filter(|environment| environment.instance == *instance)
+                .collect()
         };
-        let of_version = |instance: &InstanceId| on(instance).iter().filter(|e| e.version == *version).count() as u32;
+        let of_version =
+            |instance: &InstanceId| on(instance).iter().filter(|e| e.version == *version).count() as u32;
         self.instances_of(provider)
             .filter_map(|instance| {
                 let instance_type = by_name(&instance.instance_type)?;
@@ -408,7 +465,12 @@ impl Planner<'_> {
                     .map(|other| of_version(&other.id))
                     .sum();
                 let of_version_on_instance = of_version(&instance.id);
-                Some(Score { of_version_in_zone, of_version_on_instance, vcpus_left, id: instance.id.clone() })
+                Some(Score {
+                    of_version_in_zone,
+                    of_version_on_instance,
+                    vcpus_left,
+                    id: instance.id.clone(),
+                })
             })
             .min()
             .map(|score| score.id)
@@ -446,13 +508,15 @@ impl Planner<'_> {
 
     fn ready(&self, publication: PublicationId) -> u32 {
         let environments = self.picture.environments.values();
-        environments.filter(|e| e.publication == publication && e.state == EnvironmentState::Ready).count() as u32
+        environments.filter(|e| e.publication == publication && e.state == EnvironmentState::Ready).count()
+            as u32
     }
 
     fn alive(&self, publication: PublicationId) -> u32 {
         let environments = self.picture.environments.values();
         let alive = |e: &&Environment| {
-            e.publication == publication && matches!(e.state, EnvironmentState::Ready | EnvironmentState::Starting)
+            e.publication == publication
+                && matches!(e.state, EnvironmentState::Ready | EnvironmentState::Starting)
         };
         environments.filter(alive).count() as u32
     }
@@ -467,7 +531,8 @@ impl Planner<'_> {
     }
 
     fn running_where(&self, of: impl Fn(&Environment) -> bool) -> Vec<EnvironmentId> {
-        let running = |e: &Environment| matches!(e.state, EnvironmentState::Ready | EnvironmentState::Starting);
+        let running =
+            |e: &Environment| matches!(e.state, EnvironmentState::Ready | EnvironmentState::Starting);
         self.picture.environments.iter().filter(|(_, e)| running(e) && of(e)).map(|(id, _)| *id).collect()
     }
 
@@ -485,13 +550,18 @@ impl Planner<'_> {
             LastUpdate::Failed(_) => None,
             _ => Some(version.publication.id),
         };
-        let stale = self.running_where(|e| e.version == key && Some(e.publication) != wanted && Some(e.publication) != serving);
+        let stale = self.running_where(|e| {
+            e.version == key && Some(e.publication) != wanted && Some(e.publication) != serving
+        });
         self.drain(stale, "a newer publication took over");
         let current: BTreeSet<PublicationId> = wanted.into_iter().chain(serving).collect();
         for publication in current {
             let running = self.running_where(|e| e.publication == publication);
             let surplus = running.len().saturating_sub(minimum as usize);
-            self.drain(running.into_iter().rev().take(surplus).collect(), "the minimum execution environments were lowered");
+            self.drain(
+                running.into_iter().rev().take(surplus).collect(),
+                "the minimum execution environments were lowered",
+            );
         }
     }
 
@@ -503,9 +573,11 @@ impl Planner<'_> {
     }
 
     fn empty_instances(&mut self) {
-        let used: BTreeSet<InstanceId> = self.picture.environments.values().map(|e| e.instance.clone()).collect();
+        let used: BTreeSet<InstanceId> =
+            self.picture.environments.values().map(|e| e.instance.clone()).collect();
         self.memory.empty_since.retain(|id, _| !used.contains(id) && self.picture.instances.contains_key(id));
-        let empty: Vec<InstanceId> = self.picture.instances.keys().filter(|id| !used.contains(id)).cloned().collect();
+        let empty: Vec<InstanceId> =
+            self.picture.instances.keys().filter(|id| !used.contains(id)).cloned().collect();
         for id in empty {
             let provider = self.picture.instances.get(&id).map(|instance| instance.capacity_provider.clone());
             let provider_ends = provider
@@ -515,7 +587,11 @@ impl Planner<'_> {
             if provider_ends || self.now.seconds_since(since) >= EMPTY_INSTANCE_SECONDS {
                 self.memory.empty_since.remove(&id);
                 self.picture.instances.remove(&id);
-                let why = if provider_ends { "its capacity provider is being deleted" } else { "no execution environment is left on it" };
+                let why = if provider_ends {
+                    "its capacity provider is being deleted"
+                } else {
+                    "no execution environment is left on it"
+                };
                 self.step(Step::TerminateInstance { id }, why);
             } else {
                 self.wake_at(since.plus_seconds(EMPTY_INSTANCE_SECONDS));

@@ -30,10 +30,18 @@ impl ThrottleCause {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    Ready { environment: EnvironmentId, publication: PublicationId, limit: u32 },
+    Ready {
+        environment: EnvironmentId,
+        publication: PublicationId,
+        limit: u32,
+    },
     /// No new invocations: draining or ended.
-    Closed { environment: EnvironmentId },
-    SlotReleased { environment: EnvironmentId },
+    Closed {
+        environment: EnvironmentId,
+    },
+    SlotReleased {
+        environment: EnvironmentId,
+    },
 }
 
 #[derive(Debug)]
@@ -105,7 +113,12 @@ impl Gate {
 
     /// Invocations this gate has in flight for a publication, and its slots.
     pub fn load(&self, publication: PublicationId) -> (u32, u32) {
-        let views = self.publications.get(&publication).into_iter().flatten().filter_map(|id| self.environments.get(id));
+        let views = self
+            .publications
+            .get(&publication)
+            .into_iter()
+            .flatten()
+            .filter_map(|id| self.environments.get(id));
         views.fold((0, 0), |(used, all), view| (used + view.in_flight, all + view.limit))
     }
 

@@ -77,7 +77,9 @@ impl FunctionReference {
             parts.drain(..4);
         }
         let account_id = match parts.first() {
-            Some(first) if parts.len() > 1 && first.len() == 12 && first.bytes().all(|b| b.is_ascii_digit()) => {
+            Some(first)
+                if parts.len() > 1 && first.len() == 12 && first.bytes().all(|b| b.is_ascii_digit()) =>
+            {
                 Some(parts.remove(0).to_owned())
             }
             _ => None,

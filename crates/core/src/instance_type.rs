@@ -28,7 +28,8 @@ const FAMILIES: &[(&str, Architecture, u64)] = &[
     ("r7g", Architecture::Arm64, 8),
 ];
 
-const SIZES: &[(&str, u32)] = &[("large", 2), ("xlarge", 4), ("2xlarge", 8), ("4xlarge", 16), ("8xlarge", 32)];
+const SIZES: &[(&str, u32)] =
+    &[("large", 2), ("xlarge", 4), ("2xlarge", 8), ("4xlarge", 16), ("8xlarge", 32)];
 
 /// Every type of the table, smallest first, ties by family.
 pub fn all() -> Vec<InstanceType> {
@@ -56,9 +57,9 @@ pub fn by_name(name: &str) -> Option<InstanceType> {
 pub fn matches(pattern: &str, name: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == name,
-        Some((head, tail)) => name
-            .strip_prefix(head)
-            .is_some_and(|rest| (0..=rest.len()).any(|at| rest.is_char_boundary(at) && matches(tail, &rest[at..]))),
+        Some((head, tail)) => name.strip_prefix(head).is_some_and(|rest| {
+            (0..=rest.len()).any(|at| rest.is_char_boundary(at) && matches(tail, &rest[at..]))
+        }),
     }
 }
 
@@ -68,7 +69,9 @@ mod tests {
 
     #[test]
     fn wildcards() {
-        assert!(matches("m7i.*", "m7i.large") && matches("*", "c7g.xlarge") && matches("c*.large", "c7i.large"));
+        assert!(
+            matches("m7i.*", "m7i.large") && matches("*", "c7g.xlarge") && matches("c*.large", "c7i.large")
+        );
         assert!(!matches("m7i.*", "c7i.large") && !matches("m7i", "m7i.large"));
     }
 }

@@ -21,7 +21,8 @@ fn violation(code: &'static str, message: String) -> Result<(), Violation> {
 pub fn check(configuration: &FunctionConfiguration) -> Result<(), Violation> {
     let FunctionConfiguration { runtime, memory_size_mib, managed_instances, .. } = configuration;
     if !MANAGED_INSTANCES.contains(&runtime.as_str()) {
-        let text = format!("Runtime Enum {runtime} does not support specified feature: Lambda Managed Instances");
+        let text =
+            format!("Runtime Enum {runtime} does not support specified feature: Lambda Managed Instances");
         return violation("InvalidParameterValueException", text);
     }
     if *memory_size_mib < MEMORY_MIB_MIN {

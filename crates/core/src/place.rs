@@ -23,7 +23,8 @@ pub fn holds(instance_type: &InstanceType, need: Need) -> u32 {
 /// The smallest type that fits well: it holds three environments if the vCPU budget allows that, one if not.
 /// `types` come smallest first.
 pub fn choose_type(types: &[InstanceType], need: Need, budget_vcpus: u32) -> Option<InstanceType> {
-    let fits = |least: u32| types.iter().find(|t| t.vcpus <= budget_vcpus && holds(t, need) >= least).copied();
+    let fits =
+        |least: u32| types.iter().find(|t| t.vcpus <= budget_vcpus && holds(t, need) >= least).copied();
     fits(3).or_else(|| fits(1))
 }
 
@@ -55,7 +56,10 @@ mod tests {
         assert_eq!(name(TypeFilter::Any, 2).as_deref(), Some("c7i.large"));
         assert_eq!(name(TypeFilter::Any, 1), None);
         assert_eq!(name(TypeFilter::Allowed(vec!["m7i.*".into()]), 100).as_deref(), Some("m7i.xlarge"));
-        assert_eq!(name(TypeFilter::Excluded(vec!["*.xlarge".into(), "*.large".into()]), 100).as_deref(), Some("c7i.2xlarge"));
+        assert_eq!(
+            name(TypeFilter::Excluded(vec!["*.xlarge".into(), "*.large".into()]), 100).as_deref(),
+            Some("c7i.2xlarge")
+        );
     }
 
     #[test]

@@ -13,22 +13,73 @@ pub fn default_concurrency_per_vcpu(runtime: &str) -> u32 {
 
 /// Runtimes that run on Lambda Managed Instances. Source: the service's documentation and LocalStack's list.
 pub const MANAGED_INSTANCES: &[&str] = &[
-    "nodejs22.x", "nodejs24.x", "nodejs26.x", "python3.13", "python3.14", "python3.15", "java21", "java25", "dotnet8", "dotnet10", "provided.al2023",
+    "nodejs22.x",
+    "nodejs24.x",
+    "nodejs26.x",
+    "python3.13",
+    "python3.14",
+    "python3.15",
+    "java21",
+    "java25",
+    "dotnet8",
+    "dotnet10",
+    "provided.al2023",
 ];
 
 /// Runtimes of the service's "can still be created" list, in the order its error names them.
 pub const CREATABLE: &[&str] = &[
-    "nodejs20.x", "python3.14", "provided.al2023", "python3.12", "python3.13", "nodejs24.x", "nodejs22.x", "java25",
-    "python3.10", "python3.11", "java21", "ruby3.3", "ruby3.4", "ruby3.2", "python3.8", "python3.9", "java17",
-    "nodejs16.x", "dotnet10", "dotnet8", "java11", "dotnet6", "nodejs18.x", "provided.al2", "java8.al2",
+    "nodejs20.x",
+    "python3.14",
+    "provided.al2023",
+    "python3.12",
+    "python3.13",
+    "nodejs24.x",
+    "nodejs22.x",
+    "java25",
+    "python3.10",
+    "python3.11",
+    "java21",
+    "ruby3.3",
+    "ruby3.4",
+    "ruby3.2",
+    "python3.8",
+    "python3.9",
+    "java17",
+    "nodejs16.x",
+    "dotnet10",
+    "dotnet8",
+    "java11",
+    "dotnet6",
+    "nodejs18.x",
+    "provided.al2",
+    "java8.al2",
 ];
 
 /// Runtimes the model knows beside those of the error's list.
-pub const NEWER: &[&str] = &["nodejs26.x", "python3.15", "ruby4.0", "java8.al2023", "java11.al2023", "java17.al2023"];
+pub const NEWER: &[&str] =
+    &["nodejs26.x", "python3.15", "ruby4.0", "java8.al2023", "java11.al2023", "java17.al2023"];
 
 /// Runtimes that were, and whose names the service still recognises in its refusal.
 pub const RETIRED: &[&str] = &[
-    "nodejs", "nodejs4.3", "nodejs4.3-edge", "nodejs6.10", "nodejs8.10", "nodejs10.x", "nodejs12.x", "nodejs14.x", "java8",
-    "python2.7", "python3.6", "python3.7", "dotnetcore1.0", "dotnetcore2.0", "dotnetcore2.1", "dotnetcore3.1", "dotnet5.0",
-    "ruby2.5", "ruby2.7", "go1.x", "provided",
+    "nodejs",
+    "nodejs4.3",
+    "nodejs4.3-edge",
+    "nodejs6.10",
+    "nodejs8.10",
+    "nodejs10.x",
+    "nodejs12.x",
+    "nodejs14.x",
+    "java8",
+    "python2.7",
+    "python3.6",
+    "python3.7",
+    "dotnetcore1.0",
+    "dotnetcore2.0",
+    "dotnetcore2.1",
+    "dotnetcore3.1",
+    "dotnet5.0",
+    "ruby2.5",
+    "ruby2.7",
+    "go1.x",
+    "provided",
 ];

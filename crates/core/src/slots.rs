@@ -23,9 +23,14 @@ pub const POLL_WAIT_MILLIS: u64 = 1_000;
 pub enum Event {
     PollArrived(PollId),
     PollGone(PollId),
-    Invoke { request: RequestId, timeout_millis: u64 },
+    Invoke {
+        request: RequestId,
+        timeout_millis: u64,
+    },
     /// The poll chosen by the last hand-over turned out to be dead; the invocation goes to the next.
-    HandOverFailed { request: RequestId },
+    HandOverFailed {
+        request: RequestId,
+    },
     /// Time may have passed.
     Tick,
     /// No new invocations from here on.
@@ -35,11 +40,20 @@ pub enum Event {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
     /// Give the invocation to the poll; `deadline` is when it times out.
-    HandOver { request: RequestId, poll: PollId, deadline: WallTime },
+    HandOver {
+        request: RequestId,
+        poll: PollId,
+        deadline: WallTime,
+    },
     /// Answer the caller with a timeout; the slot stays taken.
-    TimedOut { request: RequestId },
+    TimedOut {
+        request: RequestId,
+    },
     /// The invocation never reached the runtime, and holds no slot.
-    Refuse { request: RequestId, refusal: Refusal },
+    Refuse {
+        request: RequestId,
+        refusal: Refusal,
+    },
     SlotReleased,
     /// Timed-out code has held its slot for too long: the environment is to be replaced.
     Stuck,
@@ -69,10 +83,18 @@ pub enum Answer {
 
 #[derive(Debug)]
 enum Holder {
-    Waiting { timeout_millis: u64, give_up_at: WallTime },
-    Running { deadline: WallTime, timeout_millis: u64 },
+    Waiting {
+        timeout_millis: u64,
+        give_up_at: WallTime,
+    },
+    Running {
+        deadline: WallTime,
+        timeout_millis: u64,
+    },
     /// `stuck_at` is gone once that was said.
-    TimedOut { stuck_at: Option<WallTime> },
+    TimedOut {
+        stuck_at: Option<WallTime>,
+    },
 }
 
 #[derive(Debug)]
@@ -190,7 +212,9 @@ impl Slots {
     fn hand_over(&mut self, now: WallTime, out: &mut Vec<Effect>) {
         while let (Some(&request), Some(&poll)) = (self.waiting.front(), self.parked.front()) {
             self.waiting.pop_front();
-            let Some(Holder::Waiting { timeout_millis, give_up_at }) = self.holders.get(&request) else { continue };
+            let Some(Holder::Waiting { timeout_millis, give_up_at }) = self.holders.get(&request) else {
+                continue;
+            };
             let (timeout_millis, give_up_at) = (*timeout_millis, *give_up_at);
             let deadline = now.plus_millis(timeout_millis);
             self.parked.pop_front();
@@ -250,9 +274,20 @@ impl Slots {
     /// Every invariant. Tests call it after each event.
     pub fn check(&self) {
         assert!(self.holders.len() <= self.limit, "in flight exceeds the limit");
-        assert!(self.waiting.is_empty() || self.parked.is_empty(), "an invocation waits beside a parked poll");
-        let said = self.holders.values().filter(|holder| matches!(holder, Holder::TimedOut { stuck_at: None })).count();
-        assert_eq!(self.timers.len() + said, self.holders.len(), "one timer for each holder, until it was said to be stuck");
+        assert!(
+            self.waiting.is_empty() || self.parked.is_empty(),
+            "an invocation waits beside a parked poll"
+        );
+        let said = self
+            .holders
+            .values()
+            .filter(|holder| matches!(holder, Holder::TimedOut { stuck_at: None }))
+            .count();
+        assert_eq!(
+            self.timers.len() + said,
+            self.holders.len(),
+            "one timer for each holder, until it was said to be stuck"
+        );
         let waiting = self.holders.values().filter(|holder| matches!(holder, Holder::Waiting { .. })).count();
         assert_eq!(self.waiting.len(), waiting, "the queue holds exactly those who wait");
     }
@@ -286,7 +321,10 @@ mod tests {
         }
         step(&mut slots, 0, Event::PollGone(1));
         let request = RequestId(7);
-        assert_eq!(step(&mut slots, 5, invoke(7)), [Effect::HandOver { request, poll: 2, deadline: at(3_005) }]);
+        assert_eq!(
+            step(&mut slots, 5, invoke(7)),
+            [Effect::HandOver { request, poll: 2, deadline: at(3_005) }]
+        );
     }
 
     #[test]

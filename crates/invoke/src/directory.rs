@@ -65,7 +65,9 @@ impl Directory {
             Some(Route::NotReady(state)) => Err(Fault::of(
                 &SERVICE,
                 "ResourceConflictException",
-                format!("The operation cannot be performed at this time. The function is currently in the following state: {state}"),
+                format!(
+                    "The operation cannot be performed at this time. The function is currently in the following state: {state}"
+                ),
             )),
             None if qualifier.is_none() => Err(no_published_version()),
             None => Err(not_found()),
@@ -80,7 +82,8 @@ impl Directory {
             at = match store.changes(at) {
                 Changes::Compacted(_) => self.read_all(&store),
                 Changes::Events(events) => {
-                    let mut names: Vec<&str> = events.iter().filter_map(|change| keys::function_of(&change.key)).collect();
+                    let mut names: Vec<&str> =
+                        events.iter().filter_map(|change| keys::function_of(&change.key)).collect();
                     names.sort_unstable();
                     names.dedup();
                     let newest = events.last().map_or(at, |change| change.revision);
@@ -94,7 +97,8 @@ impl Directory {
     /// Fills the snapshot from the store's mirror; gives the revision to follow from.
     pub fn read_all(&self, store: &Store) -> Revision {
         let revision = store.revision();
-        let keys: Vec<String> = store.scan(keys::FUNCTIONS, None, usize::MAX).into_iter().map(|(key, _)| key).collect();
+        let keys: Vec<String> =
+            store.scan(keys::FUNCTIONS, None, usize::MAX).into_iter().map(|(key, _)| key).collect();
         let names: Vec<&str> = keys.iter().filter_map(|key| keys::function_of(key)).collect();
         self.functions.store(Arc::default());
         self.update(store, &names);
@@ -123,11 +127,13 @@ fn read(store: &Store, name: &str) -> Option<FunctionRoutes> {
     let routes = versions.into_iter().map(|version| {
         let key = version.key();
         let route = match version.serving {
-            Some(serving) if version.state == VersionState::Active && !function.deleting => Route::Ready(Target {
-                version: Arc::new(key),
-                publication: serving.id,
-                timeout_millis: u64::from(serving.configuration.timeout_seconds) * 1_000,
-            }),
+            Some(serving) if version.state == VersionState::Active && !function.deleting => {
+                Route::Ready(Target {
+                    version: Arc::new(key),
+                    publication: serving.id,
+                    timeout_millis: u64::from(serving.configuration.timeout_seconds) * 1_000,
+                })
+            }
             _ => Route::NotReady(version.state),
         };
         (version.version, route)

@@ -47,13 +47,18 @@ impl HostPolicy {
             return Err(format!("Requests from web pages ({origin}) are refused."));
         }
         let Some(host) = host else { return Err("The request has no Host header.".into()) };
-        let name = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit())).map_or(host, |(name, _)| name);
+        let name = host
+            .rsplit_once(':')
+            .filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()))
+            .map_or(host, |(name, _)| name);
         let name = name.trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
         let own = name == "localhost" || name.ends_with(".localhost") || name.parse::<IpAddr>().is_ok();
         if own || self.names.iter().any(|known| known.eq_ignore_ascii_case(&name)) {
             return Ok(());
         }
-        Err(format!("The host name {name:?} is not one of this server's. Add it with --allow-host {name} if it is."))
+        Err(format!(
+            "The host name {name:?} is not one of this server's. Add it with --allow-host {name} if it is."
+        ))
     }
 }
 
@@ -63,7 +68,8 @@ pub struct HeaderView<'a>(pub &'a hyper::HeaderMap);
 
 impl Headers for HeaderView<'_> {
     fn get(&self, name: &str) -> Option<String> {
-        let mut values = self.0.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+        let mut values =
+            self.0.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
         let first = values.next()?;
         Some(values.fold(first, |joined, value| format!("{joined},{value}")))
     }
@@ -105,7 +111,8 @@ async fn serve<D: Deliver + 'static>(shard: Rc<Shard<D>>, stream: TcpStream) -> 
 }
 
 async fn route<D: Deliver>(shard: &Shard<D>, request: Request<Incoming>) -> Response<Body> {
-    let header = |name| request.headers().get(name).and_then(|value: &hyper::header::HeaderValue| value.to_str().ok());
+    let header =
+        |name| request.headers().get(name).and_then(|value: &hyper::header::HeaderValue| value.to_str().ok());
     if let Err(why) = shard.hosts.admits(header(HOST), header(ORIGIN)) {
         return failure(&Fault::new("AccessDeniedException", 403, why), ErrorFormat::RestJson, "");
     }
@@ -169,7 +176,9 @@ mod tests {
     #[test]
     fn web_pages_are_kept_out() {
         let policy = HostPolicy { names: vec!["build.internal".into()] };
-        for host in ["127.0.0.1:4566", "localhost:4566", "[::1]:4566", "s3.localhost", "build.internal:1", "10.0.0.7"] {
+        for host in
+            ["127.0.0.1:4566", "localhost:4566", "[::1]:4566", "s3.localhost", "build.internal:1", "10.0.0.7"]
+        {
             assert_eq!(policy.admits(Some(host), None), Ok(()), "{host}");
         }
         for host in ["evil.example:4566", "localhost.evil.example", "127.0.0.1.nip.io"] {

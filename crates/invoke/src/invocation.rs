@@ -30,7 +30,11 @@ const BODY_SECONDS_MAX: u64 = 60;
 /// The largest client context, as base64 text.
 const CLIENT_CONTEXT_BYTES_MAX: usize = 3_583;
 
-pub async fn invoke<D: Deliver>(shard: &Shard<D>, function: &str, request: Request<Incoming>) -> Response<Body> {
+pub async fn invoke<D: Deliver>(
+    shard: &Shard<D>,
+    function: &str,
+    request: Request<Incoming>,
+) -> Response<Body> {
     let id = shard.new_request_id();
     match phases(shard, function, request, id).await {
         Ok(response) => response,
@@ -117,7 +121,9 @@ fn accept(request: Request<Incoming>) -> Result<Accepted, Fault> {
         Some("Tail") => true,
         Some(other) => return Err(not_in_set(other, "logType", "[None, Tail]")),
     };
-    for (name, what) in [("x-amz-tenant-id", "Tenant isolation"), ("x-amz-durable-execution-name", "Durable execution")] {
+    for (name, what) in
+        [("x-amz-tenant-id", "Tenant isolation"), ("x-amz-durable-execution-name", "Durable execution")]
+    {
         if parts.headers.contains_key(name) {
             let text = format!("{what} isn't supported by this version of Ondol.");
             return Err(Fault::of(&SERVICE, "InvalidParameterValueException", text));
@@ -136,7 +142,13 @@ async fn identify<D: Deliver>(shard: &Shard<D>, accepted: Accepted) -> Result<Id
     let payload = match tokio::time::timeout(Duration::from_secs(BODY_SECONDS_MAX), reading).await {
         Ok(Ok(collected)) => collected.to_bytes(),
         Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(too_large()),
-        Ok(Err(_)) => return Err(Fault::of(&SERVICE, "InvalidRequestContentException", "The request body ended early.")),
+        Ok(Err(_)) => {
+            return Err(Fault::of(
+                &SERVICE,
+                "InvalidRequestContentException",
+                "The request body ended early.",
+            ));
+        }
         Err(_) => {
             let text = format!("The request body took longer than {BODY_SECONDS_MAX} seconds.");
             return Err(Fault::new("RequestTimeoutException", 408, text));
@@ -168,7 +180,11 @@ fn resolve<D: Deliver>(shard: &Shard<D>, function: &str, identified: &Identified
         return Err(Fault::of(&SERVICE, "ResourceNotFoundException", text));
     }
     if reference.account_id.as_ref().is_some_and(|account| *account != home.account_id) {
-        return Err(Fault::of(&SERVICE, "ResourceNotFoundException", format!("Function not found: {function}")));
+        return Err(Fault::of(
+            &SERVICE,
+            "ResourceNotFoundException",
+            format!("Function not found: {function}"),
+        ));
     }
     let qualifier = match (reference.qualifier, asked) {
         (Some(own), Some(asked)) if own != asked => {
@@ -184,7 +200,11 @@ fn resolve<D: Deliver>(shard: &Shard<D>, function: &str, identified: &Identified
 
 /// The model's constraints on the two names; the generic validator words what is wrong with them.
 fn check_names(function: &str, qualifier: Option<&str>) -> Result<(), Fault> {
-    let plain = |text: &str| !text.is_empty() && text.len() <= 64 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
+    let plain = |text: &str| {
+        !text.is_empty()
+            && text.len() <= 64
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
+    };
     let common = plain(function) && qualifier.is_none_or(|q| plain(q) || q == "$LATEST.PUBLISHED");
     let shape = SERVICE.operation("Invoke").and_then(|operation| operation.input);
     let (false, Some(shape)) = (common, shape) else { return Ok(()) };
@@ -202,7 +222,8 @@ fn check_payload(payload: &Bytes) -> Result<(), Fault> {
         return Ok(());
     }
     serde_json::from_slice::<IgnoredAny>(payload).map(drop).map_err(|error| {
-        let text = format!("Could not parse request body into json: Could not parse payload into json: {error}");
+        let text =
+            format!("Could not parse request body into json: Could not parse payload into json: {error}");
         Fault::of(&SERVICE, "InvalidRequestContentException", text)
     })
 }
@@ -220,7 +241,11 @@ fn prepare(
     let invocation = Invocation {
         request,
         publication: resolved.target.publication,
-        payload: if identified.payload.is_empty() { Bytes::from_static(b"{}") } else { identified.payload.clone() },
+        payload: if identified.payload.is_empty() {
+            Bytes::from_static(b"{}")
+        } else {
+            identified.payload.clone()
+        },
         timeout_millis: resolved.target.timeout_millis,
         invoked_arn: resolved.invoked_arn.into(),
         client_context: client_context.map(Into::into),
@@ -265,7 +290,8 @@ fn throttle(cause: ThrottleCause) -> Fault {
 }
 
 fn too_large() -> Fault {
-    let text = format!("Request must be smaller than {PAYLOAD_BYTES_MAX} bytes for the InvokeFunction operation");
+    let text =
+        format!("Request must be smaller than {PAYLOAD_BYTES_MAX} bytes for the InvokeFunction operation");
     Fault::of(&SERVICE, "RequestTooLargeException", text)
 }
 

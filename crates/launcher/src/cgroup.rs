@@ -15,16 +15,23 @@ const OURS: &str = "ondol";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Hierarchy {
     /// One mount for each controller: cpu, memory, pids.
-    V1 { cpu: PathBuf, memory: PathBuf, pids: PathBuf },
-    V2 { root: PathBuf },
+    V1 {
+        cpu: PathBuf,
+        memory: PathBuf,
+        pids: PathBuf,
+    },
+    V2 {
+        root: PathBuf,
+    },
 }
 
 impl Hierarchy {
     /// Reads `/proc/self/mountinfo`.
     pub fn detect() -> io::Result<Self> {
         let text = fs::read_to_string("/proc/self/mountinfo")?;
-        Self::from_mounts(&text, |path| fs::read_to_string(path).unwrap_or_default())
-            .ok_or_else(|| io::Error::other("this host mounts neither cgroup v2 nor cgroup v1 with cpu, memory and pids"))
+        Self::from_mounts(&text, |path| fs::read_to_string(path).unwrap_or_default()).ok_or_else(|| {
+            io::Error::other("this host mounts neither cgroup v2 nor cgroup v1 with cpu, memory and pids")
+        })
     }
 
     fn from_mounts(mountinfo: &str, read: impl Fn(&Path) -> String) -> Option<Self> {
@@ -136,14 +143,13 @@ impl Groups {
 
 impl Hierarchy {
     fn limit(&self, folder: &Path, limit: &GroupLimits) -> io::Result<()> {
-        let quota = limit.cpu_millis * PERIOD_MICROS / 1_000;
         let memory = limit.memory_bytes.to_string();
         match self {
             Self::V1 { cpu, memory: memory_root, .. } => {
-                if folder.starts_with(cpu) {
+                if let (Some(millis), true) = (limit.cpu_millis, folder.starts_with(cpu)) {
                     write(folder, "cpu.cfs_period_us", &PERIOD_MICROS.to_string())?;
-                    write(folder, "cpu.cfs_quota_us", &quota.to_string())?;
-                    write(folder, "cpu.shares", &(limit.cpu_millis * 1_024 / 1_000).max(2).to_string())?;
+                    write(folder, "cpu.cfs_quota_us", &quota(millis).to_string())?;
+                    write(folder, "cpu.shares", &(millis * 1_024 / 1_000).max(2).to_string())?;
                 }
                 if folder.starts_with(memory_root) {
                     write(folder, "memory.limit_in_bytes", &memory)?;
@@ -153,8 +159,10 @@ impl Hierarchy {
                 }
             }
             Self::V2 { .. } => {
-                write(folder, "cpu.max", &format!("{quota} {PERIOD_MICROS}"))?;
-                write(folder, "cpu.weight", &(limit.cpu_millis / 10).clamp(1, 10_000).to_string())?;
+                if let Some(millis) = limit.cpu_millis {
+                    write(folder, "cpu.max", &format!("{} {PERIOD_MICROS}", quota(millis)))?;
+                    write(folder, "cpu.weight", &(millis / 10).clamp(1, 10_000).to_string())?;
+                }
                 write(folder, "memory.max", &memory)?;
                 if folder.join("memory.swap.max").exists() {
                     write(folder, "memory.swap.max", "0")?;
@@ -166,6 +174,10 @@ impl Hierarchy {
         }
         Ok(())
     }
+}
+
+fn quota(cpu_millis: u64) -> u64 {
+    cpu_millis * PERIOD_MICROS / 1_000
 }
 
 /// Ends whatever an earlier server of this name left behind, and removes its groups.
@@ -238,10 +250,14 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("ondol-cgroup-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
         let hierarchy = Hierarchy::V2 { root: folder.clone() };
-        let limit = GroupLimits { name: "e".into(), cpu_millis: 1_500, memory_bytes: 1 << 31, pids: Some(64) };
+        let limit =
+            GroupLimits { name: "e".into(), cpu_millis: Some(1_500), memory_bytes: 1 << 31, pids: Some(64) };
         hierarchy.limit(&folder, &limit).unwrap();
         let read = |file: &str| fs::read_to_string(folder.join(file)).unwrap();
-        assert_eq!((read("cpu.max"), read("memory.max"), read("pids.max")), ("150000 100000".into(), "2147483648".into(), "64".into()));
+        assert_eq!(
+            (read("cpu.max"), read("memory.max"), read("pids.max")),
+            ("150000 100000".into(), "2147483648".into(), "64".into())
+        );
         fs::remove_dir_all(&folder).unwrap();
     }
 }

@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 
 use ondol_protocol::containment::{Exit, INSIDE_GID, INSIDE_UID, LOG_SOCKET_FOLDER, Mount};
 use rustix::mount::{
-    MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind_recursive, mount_change, mount_remount, unmount,
+    MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind_recursive, mount_change,
+    mount_remount, unmount,
 };
 
 use crate::cgroup::Groups;
@@ -72,19 +73,27 @@ fn outside(socket: &OwnedFd, process: i32, first_host_id: u32, groups: &Groups) 
     hear(socket, b"user namespace")?;
     let map = |inside: u32| format!("0 {first_host_id} 1\n{inside} {} 1\n", first_host_id + 1);
     for (file, inside) in [("gid_map", INSIDE_GID), ("uid_map", INSIDE_UID)] {
-        fs::write(format!("/proc/{process}/{file}"), map(inside)).map_err(|error| format!("writing {file}: {error}"))?;
+        fs::write(format!("/proc/{process}/{file}"), map(inside))
+            .map_err(|error| format!("writing {file}: {error}"))?;
     }
     say(socket, b"mapped")?;
     hear(socket, b"ready")
 }
 
 /// The new process's side, up to the moment the program can be started.
-fn inside(socket: &OwnedFd, root: &Path, mounts: &[Mount], hostname: &str, run_folder: &Path) -> Result<(), String> {
+fn inside(
+    socket: &OwnedFd,
+    root: &Path,
+    mounts: &[Mount],
+    hostname: &str,
+    run_folder: &Path,
+) -> Result<(), String> {
     hear(socket, b"grouped")?;
     let step = |what: &'static str| move |error: io::Error| format!("{what}: {error}");
     sys::unshare(libc::CLONE_NEWCGROUP).map_err(step("making a cgroup namespace"))?;
     build_root(root, mounts, run_folder)?;
-    rustix::system::sethostname(hostname.as_bytes()).map_err(|error| step("setting the host name")(error.into()))?;
+    rustix::system::sethostname(hostname.as_bytes())
+        .map_err(|error| step("setting the host name")(error.into()))?;
     sys::unshare(libc::CLONE_NEWUSER).map_err(step("making a user namespace"))?;
     say(socket, b"user namespace")?;
     hear(socket, b"mapped")?;
@@ -99,12 +108,17 @@ fn say(socket: &OwnedFd, word: &[u8]) -> Result<(), String> {
 
 fn hear(socket: &OwnedFd, word: &[u8]) -> Result<(), String> {
     let mut buffer = [0; 512];
-    let read = rustix::io::read(socket, &mut buffer).map_err(|error| format!("hearing from init: {error}"))?;
+    let read =
+        rustix::io::read(socket, &mut buffer).map_err(|error| format!("hearing from init: {error}"))?;
     match &buffer[..read] {
         heard if heard == word => Ok(()),
         [] => Err("init ended without a word".into()),
         [b'e', what @ ..] => Err(String::from_utf8_lossy(what).into_owned()),
-        other => Err(format!("expected {:?}, heard {:?}", String::from_utf8_lossy(word), String::from_utf8_lossy(other))),
+        other => Err(format!(
+            "expected {:?}, heard {:?}",
+            String::from_utf8_lossy(word),
+            String::from_utf8_lossy(other)
+        )),
     }
 }
 
@@ -123,11 +137,16 @@ fn build_root(root: &Path, mounts: &[Mount], run_folder: &Path) -> Result<(), St
     for each in mounts {
         match each {
             Mount::ReadOnly { source, target } => {
-                read_only(source, &inside(target)).map_err(fail(format!("mounting {} at {}", source.display(), target.display())))?;
+                read_only(source, &inside(target)).map_err(fail(format!(
+                    "mounting {} at {}",
+                    source.display(),
+                    target.display()
+                )))?;
             }
             Mount::Scratch { target, bytes, files } => {
                 let flags = MountFlags::NOSUID | MountFlags::NODEV;
-                scratch(&inside(target), *bytes, *files, "1777", flags).map_err(|e| format!("{}: {e}", at("mounting", target)))?;
+                scratch(&inside(target), *bytes, *files, "1777", flags)
+                    .map_err(|e| format!("{}: {e}", at("mounting", target)))?;
             }
             Mount::Files { target, files } => {
                 write_files(&inside(target), files).map_err(|e| format!("{}: {e}", at("writing", target)))?;
@@ -180,12 +199,25 @@ fn devices(target: &Path) -> Result<(), String> {
     for name in DEVICES {
         let node = target.join(name);
         fs::write(&node, "").map_err(fail(name))?;
-        mount_bind_recursive(Path::new("/dev").join(name), &node).map_err(|error| fail(name)(error.into()))?;
+        mount_bind_recursive(Path::new("/dev").join(name), &node)
+            .map_err(|error| fail(name)(error.into()))?;
     }
-    for (link, to) in [("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2")] {
+    for (link, to) in [
+        ("fd", "/proc/self/fd"),
+        ("stdin", "/proc/self/fd/0"),
+        ("stdout", "/proc/self/fd/1"),
+        ("stderr", "/proc/self/fd/2"),
+    ] {
         std::os::unix::fs::symlink(to, target.join(link)).map_err(fail(link))?;
     }
     let shm = target.join("shm");
     fs::create_dir(&shm).map_err(fail("shm"))?;
-    scratch(&shm, SHARED_MEMORY_BYTES, 1_024, "1777", MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC).map_err(fail("shm"))
+    scratch(
+        &shm,
+        SHARED_MEMORY_BYTES,
+        1_024,
+        "1777",
+        MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC,
+    )
+    .map_err(fail("shm"))
 }

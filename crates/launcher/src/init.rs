@@ -17,7 +17,10 @@ pub fn run(program: &Program) -> Exit {
                 .and_then(|()| sys::restrain());
             let error = prepared.err().unwrap_or_else(|| program.exec());
             // The runtime's own standard error is where its author looks.
-            let _ = rustix::io::write(rustix::stdio::stderr(), format!("cannot start the runtime: {error}\n").as_bytes());
+            let _ = rustix::io::write(
+                rustix::stdio::stderr(),
+                format!("cannot start the runtime: {error}\n").as_bytes(),
+            );
             sys::leave(if error.kind() == io::ErrorKind::PermissionDenied { 126 } else { 127 })
         }
         Ok(runtime) => {

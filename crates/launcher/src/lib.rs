@@ -18,7 +18,9 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 
 use ondol_core::identity::EnvironmentId;
-use ondol_protocol::containment::{Exit, LOG_SOCKET_NAME, LaunchRequest, LauncherEvent, LauncherRequest, Tier};
+use ondol_protocol::containment::{
+    Exit, LOG_SOCKET_NAME, LaunchRequest, LauncherEvent, LauncherRequest, Tier,
+};
 use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::cgroup::Groups;
@@ -120,9 +122,16 @@ fn start(request: &LaunchRequest) -> Result<(Running, Ends), String> {
     let program = sys::Program::new(&request.command, &variables, &request.working_directory)?;
     let stdio = [stdout_inside.as_fd(), stderr_inside.as_fd()];
     let started = match &request.tier {
-        Tier::Container { root, mounts, first_host_id } => {
-            container::start(&program, root, mounts, &request.hostname, *first_host_id, &request.run_folder, stdio, &groups)
-        }
+        Tier::Container { root, mounts, first_host_id } => container::start(
+            &program,
+            root,
+            mounts,
+            &request.hostname,
+            *first_host_id,
+            &request.run_folder,
+            stdio,
+            &groups,
+        ),
         Tier::Process => plain::start(&program, stdio, &groups),
     };
     match started {

@@ -8,14 +8,22 @@ use crate::cgroup::Groups;
 use crate::sys::{self, Program};
 
 /// Starts the program; gives its process id and a descriptor that is readable once it ended.
-pub fn start(program: &Program, stdio: [BorrowedFd<'_>; 2], groups: &Groups) -> Result<(i32, OwnedFd), String> {
+pub fn start(
+    program: &Program,
+    stdio: [BorrowedFd<'_>; 2],
+    groups: &Groups,
+) -> Result<(i32, OwnedFd), String> {
     let process = sys::clone_into(0).map_err(|error| format!("forking: {error}"))?;
     if process == 0 {
         let [stdout, stderr] = stdio.map(|end| end.as_raw_fd());
-        let prepared =
-            sys::set_stdio(stdout, stderr, None).and_then(|()| sys::die_with_parent()).and_then(|()| sys::restrain());
+        let prepared = sys::set_stdio(stdout, stderr, None)
+            .and_then(|()| sys::die_with_parent())
+            .and_then(|()| sys::restrain());
         let error = prepared.err().unwrap_or_else(|| program.exec());
-        let _ = rustix::io::write(rustix::stdio::stderr(), format!("cannot start the runtime: {error}\n").as_bytes());
+        let _ = rustix::io::write(
+            rustix::stdio::stderr(),
+            format!("cannot start the runtime: {error}\n").as_bytes(),
+        );
         sys::leave(127);
     }
     let watched = groups.attach(process).and_then(|()| {

@@ -20,7 +20,11 @@ pub struct Program {
 }
 
 impl Program {
-    pub fn new(command: &[String], variables: &[(String, String)], working_directory: &Path) -> Result<Self, String> {
+    pub fn new(
+        command: &[String],
+        variables: &[(String, String)],
+        working_directory: &Path,
+    ) -> Result<Self, String> {
         let c_string = |text: &OsStr| {
             CString::new(text.as_bytes()).map_err(|_| "a command or variable holds a zero byte".to_owned())
         };
@@ -51,7 +55,11 @@ impl Program {
             if libc::chdir(self.working_directory.as_ptr()) != 0 {
                 return io::Error::last_os_error();
             }
-            libc::execve(self.path.as_ptr(), self.argument_pointers.as_ptr(), self.variable_pointers.as_ptr());
+            libc::execve(
+                self.path.as_ptr(),
+                self.argument_pointers.as_ptr(),
+                self.variable_pointers.as_ptr(),
+            );
         }
         io::Error::last_os_error()
     }
@@ -104,7 +112,11 @@ pub fn wait_any() -> Option<(i32, Exit)> {
 }
 
 fn exit_of(status: i32) -> Exit {
-    if libc::WIFSIGNALED(status) { Exit::Signal(libc::WTERMSIG(status)) } else { Exit::Code(libc::WEXITSTATUS(status)) }
+    if libc::WIFSIGNALED(status) {
+        Exit::Signal(libc::WTERMSIG(status))
+    } else {
+        Exit::Code(libc::WEXITSTATUS(status))
+    }
 }
 
 /// `fork` into new namespaces. 0 in the child, its process id in the parent.

@@ -39,7 +39,10 @@ impl Launcher {
                 mounts: vec![
                     Mount::ReadOnly { source: "/usr".into(), target: "/usr".into() },
                     Mount::Scratch { target: "/tmp".into(), bytes: 1 << 20, files: 16 },
-                    Mount::Files { target: "/sys".into(), files: vec![("fs/cgroup/cpu.max".into(), "50000 100000\n".into())] },
+                    Mount::Files {
+                        target: "/sys".into(),
+                        files: vec![("fs/cgroup/cpu.max".into(), "50000 100000\n".into())],
+                    },
                 ],
                 first_host_id: 2_000_000,
             },
@@ -48,8 +51,18 @@ impl Launcher {
             variables: vec![("PATH".into(), "/usr/bin".into())],
             working_directory: "/var/task".into(),
             groups: vec![
-                GroupLimits { name: format!("test-{}", std::process::id()), cpu_millis: 2_000, memory_bytes: 1 << 30, pids: None },
-                GroupLimits { name: format!("e{number}"), cpu_millis: 1_000, memory_bytes, pids: Some(32) },
+                GroupLimits {
+                    name: format!("test-{}", std::process::id()),
+                    cpu_millis: None,
+                    memory_bytes: 1 << 30,
+                    pids: None,
+                },
+                GroupLimits {
+                    name: format!("e{number}"),
+                    cpu_millis: Some(1_000),
+                    memory_bytes,
+                    pids: Some(32),
+                },
             ],
             run_folder: self.folder.join(format!("run-{number}")),
         };
@@ -88,8 +101,16 @@ fn what_an_environment_sees_and_may_do() {
     assert_eq!(
         lines,
         [
-            "993", "inside", "50000 100000", "/var/task", "3", "wrote-tmp", "has-log-socket", "tmp-is-bounded",
-            "127.0.0.1", "NoNewPrivs:\t1"
+            "993",
+            "inside",
+            "50000 100000",
+            "/var/task",
+            "3",
+            "wrote-tmp",
+            "has-log-socket",
+            "tmp-is-bounded",
+            "127.0.0.1",
+            "NoNewPrivs:\t1"
         ],
         "{output}"
     );
@@ -99,7 +120,11 @@ fn what_an_environment_sees_and_may_do() {
 #[test]
 fn memory_and_process_limits_bite() {
     let launcher = Launcher::start("limits");
-    let (_, exit) = launcher.launch(2, "exec head -c 200000000 /dev/zero | tail -c 100000000 >/dev/null; kill -9 $$", 1 << 24);
+    let (_, exit) = launcher.launch(
+        2,
+        "exec head -c 200000000 /dev/zero | tail -c 100000000 >/dev/null; kill -9 $$",
+        1 << 24,
+    );
     assert_eq!(exit, Exit::OutOfMemory);
     let (output, _) = launcher.launch(3, "for i in $(seq 60); do sleep 5 & done 2>&1; echo end", 1 << 28);
     assert!(!output.contains("end") || output.contains("fork"), "{output}");

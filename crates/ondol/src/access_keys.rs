@@ -75,7 +75,8 @@ pub fn any(data_dir: &Path) -> Option<(String, String)> {
 
 fn random<const N: usize>() -> Result<[u8; N]> {
     let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map_err(|error| anyhow::anyhow!("the system gives no random numbers: {error}"))?;
+    getrandom::fill(&mut bytes)
+        .map_err(|error| anyhow::anyhow!("the system gives no random numbers: {error}"))?;
     Ok(bytes)
 }
 
@@ -166,7 +167,8 @@ mod tests {
         assert_eq!((ring.secret("test", None), ring_after.secret("test", None)), (None, Some("test".into())));
         delete(&folder, &id).unwrap();
         assert_eq!(KeyRing::new(folder.clone(), true).unwrap().secret(&id, None), None);
-        let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(file(&folder)).unwrap().permissions());
+        let mode =
+            std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(file(&folder)).unwrap().permissions());
         assert_eq!(mode & 0o777, 0o600);
         std::fs::remove_dir_all(folder).unwrap();
     }

@@ -33,9 +33,9 @@ pub fn get(address: SocketAddr, path: &str, (key, secret): (&str, &str)) -> Resu
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let asked = ask(address, path, (key, secret));
-        tokio::time::timeout(Duration::from_secs(ANSWER_SECONDS_MAX), asked)
-            .await
-            .with_context(|| format!("the server at {address} did not answer within {ANSWER_SECONDS_MAX} seconds"))?
+        tokio::time::timeout(Duration::from_secs(ANSWER_SECONDS_MAX), asked).await.with_context(|| {
+            format!("the server at {address} did not answer within {ANSWER_SECONDS_MAX} seconds")
+        })?
     })
 }
 

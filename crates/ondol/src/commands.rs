@@ -44,7 +44,9 @@ pub fn status(arguments: &Status) -> Result<()> {
         _ if address.listen.is_loopback() => ("test".into(), "test".into()),
         _ => match access_keys::any(&address.data_dir) {
             Some(key) => key,
-            None => bail!("no access key: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or make one with `ondol keys create`"),
+            None => bail!(
+                "no access key: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or make one with `ondol keys create`"
+            ),
         },
     };
     let server = SocketAddr::new(reachable(address.listen), address.port);
@@ -64,8 +66,12 @@ pub fn keys(command: KeysCommand) -> Result<()> {
             println!("export AWS_ACCESS_KEY_ID={id}\nexport AWS_SECRET_ACCESS_KEY={secret}");
             eprintln!("The secret is shown only now.");
         }
-        KeysCommand::List(address) => access_keys::list(&address.data_dir)?.iter().for_each(|id| println!("{id}")),
-        KeysCommand::Delete { access_key_id, address } => access_keys::delete(&address.data_dir, &access_key_id)?,
+        KeysCommand::List(address) => {
+            access_keys::list(&address.data_dir)?.iter().for_each(|id| println!("{id}"))
+        }
+        KeysCommand::Delete { access_key_id, address } => {
+            access_keys::delete(&address.data_dir, &access_key_id)?
+        }
     }
     Ok(())
 }
@@ -89,7 +95,10 @@ pub fn runtime(command: RuntimeCommand) -> Result<()> {
             if json {
                 println!("{}", serde_json::to_string_pretty(&runtimes)?);
             } else if runtimes.is_empty() {
-                println!("no runtime is installed in {}; install one with: ondol runtime install python3.13", folder.display());
+                println!(
+                    "no runtime is installed in {}; install one with: ondol runtime install python3.13",
+                    folder.display()
+                );
             } else {
                 for runtime in runtimes {
                     println!("{:<18} {}", runtime.name, runtime.description);

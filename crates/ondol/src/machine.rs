@@ -8,7 +8,8 @@ use ondol_core::function::Architecture;
 use ondol_runtimes::Runtime;
 
 pub fn facts(runtime_dir: &Path, any_architecture: bool) -> MachineFacts {
-    let installed_runtimes: BTreeSet<String> = Runtime::all(runtime_dir).into_iter().map(|runtime| runtime.name).collect();
+    let installed_runtimes: BTreeSet<String> =
+        Runtime::all(runtime_dir).into_iter().map(|runtime| runtime.name).collect();
     MachineFacts { architecture: architecture(), any_architecture, installed_runtimes }
 }
 
@@ -23,6 +24,8 @@ pub fn cpus() -> usize {
 /// Memory of the machine in bytes, from `/proc/meminfo`.
 pub fn memory_bytes() -> u64 {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let kib = text.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
+    let kib = text.lines().find_map(|line| {
+        line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()
+    });
     kib.map_or(1 << 30, |kib| kib * 1024)
 }

@@ -82,7 +82,6 @@ pub fn up(arguments: &Up) -> Result<()> {
         containment: if contained { AgentContainment::Container } else { AgentContainment::Process },
         server_id,
         limits: root,
-        machine_cpu_millis: machine::cpus() as u64 * 1_000,
         machine_memory_bytes: machine::memory_bytes() / 100 * MEMORY_PERCENT,
         credentials: Box::new(move |environment| session_keys.session(environment.0)),
     };
@@ -92,7 +91,10 @@ pub fn up(arguments: &Up) -> Result<()> {
         );
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let outcome = runtime.block_on(run(arguments, Parts { store, artifacts, keys, agent, launcher: ours, listener, runtime_dir, port }));
+    let outcome = runtime.block_on(run(
+        arguments,
+        Parts { store, artifacts, keys, agent, launcher: ours, listener, runtime_dir, port },
+    ));
     // The agent's socket closes with the runtime; the launcher ends everything it made, and then itself.
     drop(runtime);
     launcher.wait().context("waiting for the launcher")?;
@@ -137,12 +139,17 @@ async fn run(arguments: &Up, parts: Parts) -> Result<()> {
         hosts: HostPolicy { names: arguments.allow_host.clone() },
     };
     start_shards(&parts.listener, ends, &shared)?;
-    let (store, runtime_dir, any_architecture) = (parts.store.clone(), parts.runtime_dir, arguments.any_architecture);
+    let (store, runtime_dir, any_architecture) =
+        (parts.store.clone(), parts.runtime_dir, arguments.any_architecture);
     let page = {
         let (store, book, reported) = (store.clone(), Arc::clone(&book), reported.clone());
         Arc::new(move || status::page(&facts, &store, &reported.borrow(), &viewed.borrow(), &book))
     };
-    let api = Api { context: Context::new(store.clone(), parts.artifacts, home.clone()), keys: parts.keys, status: page };
+    let api = Api {
+        context: Context::new(store.clone(), parts.artifacts, home.clone()),
+        keys: parts.keys,
+        status: page,
+    };
     tokio::spawn(serve_api(api, api_calls));
     tokio::spawn(async move {
         let mut tick = tokio::time::interval(std::time::Duration::from_millis(250));
@@ -185,10 +192,16 @@ fn announce(arguments: &Up, port: u16) {
 /// Each shard has a thread, a single-threaded runtime and a handle on the one listening socket.
 fn start_shards(listener: &TcpListener, ends: Vec<ShardEnd>, shared: &Shared) -> Result<()> {
     listener.set_nonblocking(true)?;
-    let lines: Vec<(mpsc::Sender<Hop>, mpsc::Receiver<Hop>)> = ends.iter().map(|_| mpsc::channel(HOPS_MAX)).collect();
+    let lines: Vec<(mpsc::Sender<Hop>, mpsc::Receiver<Hop>)> =
+        ends.iter().map(|_| mpsc::channel(HOPS_MAX)).collect();
     let senders: Vec<mpsc::Sender<Hop>> = lines.iter().map(|(sender, _)| sender.clone()).collect();
     for (number, (end, (_, hops))) in ends.into_iter().zip(lines).enumerate() {
-        let others = senders.iter().enumerate().filter(|(place, _)| *place != number).map(|(_, sender)| sender.clone()).collect();
+        let others = senders
+            .iter()
+            .enumerate()
+            .filter(|(place, _)| *place != number)
+            .map(|(_, sender)| sender.clone())
+            .collect();
         let (listener, shared, seed) = (listener.try_clone()?, shared.clone(), seed()?);
         std::thread::Builder::new().name(format!("invoke-{number}")).spawn(move || {
             let served = run_shard(listener, end, hops, others, shared, seed);

@@ -47,7 +47,8 @@ pub fn page(facts: &Facts, store: &Store, report: &Report, view: &View, book: &U
         })
     };
     let shown_provider = |provider: &CapacityProvider| {
-        let own: Vec<&Instance> = instances.iter().filter(|instance| instance.capacity_provider == provider.name).collect();
+        let own: Vec<&Instance> =
+            instances.iter().filter(|instance| instance.capacity_provider == provider.name).collect();
         json!({
             "name": provider.name,
             "state": format!("{:?}", provider.state),
@@ -79,7 +80,8 @@ pub fn page(facts: &Facts, store: &Store, report: &Report, view: &View, book: &U
             _ => None,
         });
         let counts = usage.get(&key).cloned().unwrap_or_default();
-        let throttles: BTreeMap<&str, u64> = counts.throttles.iter().map(|(cause, count)| (cause.name(), *count)).collect();
+        let throttles: BTreeMap<&str, u64> =
+            counts.throttles.iter().map(|(cause, count)| (cause.name(), *count)).collect();
         json!({
             "function": version.function,
             "version": version.version,
@@ -103,7 +105,9 @@ pub fn page(facts: &Facts, store: &Store, report: &Report, view: &View, book: &U
         notes.push("All availability zones are on this one machine: they spread environments, but give no redundancy.");
     }
     if facts.containment == Containment::Process {
-        notes.push("Containment is `process`: functions are not separated from each other or from this server.");
+        notes.push(
+            "Containment is `process`: functions are not separated from each other or from this server.",
+        );
     }
     if !facts.limits {
         notes.push("The server does not run as root: CPU and memory of functions are not limited.");
@@ -150,20 +154,33 @@ pub fn text(page: &Value) -> String {
     let _ = writeln!(
         out,
         "machine: {} CPUs, {} MiB, {}; allocated {} × its vCPUs, {} × its memory\n",
-        machine["cpus"], machine["memoryMiB"], word(&machine["architecture"]), page["overCommitment"]["vCpus"], page["overCommitment"]["memory"]
+        machine["cpus"],
+        machine["memoryMiB"],
+        word(&machine["architecture"]),
+        page["overCommitment"]["vCpus"],
+        page["overCommitment"]["memory"]
     );
     for provider in list(&page["capacityProviders"]) {
         let _ = writeln!(
             out,
             "capacity provider {} {}: {} of {} vCPUs",
-            word(&provider["name"]), word(&provider["state"]), provider["vCpus"], provider["maxVCpuCount"]
+            word(&provider["name"]),
+            word(&provider["state"]),
+            provider["vCpus"],
+            provider["maxVCpuCount"]
         );
         for instance in list(&provider["instances"]) {
             let _ = writeln!(
                 out,
                 "  {} {} {}: {} execution environments, {} of {} vCPUs, {} of {} MiB",
-                word(&instance["id"]), word(&instance["type"]), word(&instance["availabilityZone"]), instance["executionEnvironments"],
-                instance["vCpusAllocated"], instance["vCpus"], instance["memoryMiBAllocated"], instance["memoryMiB"]
+                word(&instance["id"]),
+                word(&instance["type"]),
+                word(&instance["availabilityZone"]),
+                instance["executionEnvironments"],
+                instance["vCpusAllocated"],
+                instance["vCpus"],
+                instance["memoryMiBAllocated"],
+                instance["memoryMiB"]
             );
         }
     }
@@ -171,9 +188,18 @@ pub fn text(page: &Value) -> String {
         let _ = writeln!(
             out,
             "function {}:{} {}: {} of {} execution environments, {} requests each; {} invocations, {} errors, throttles {}",
-            word(&version["function"]), word(&version["version"]), word(&version["state"]),
-            list(&version["executionEnvironments"]).iter().filter(|environment| environment["state"] == "Ready").count(),
-            version["minExecutionEnvironments"], version["concurrencyEach"], version["invocations"], version["errors"], version["throttles"]
+            word(&version["function"]),
+            word(&version["version"]),
+            word(&version["state"]),
+            list(&version["executionEnvironments"])
+                .iter()
+                .filter(|environment| environment["state"] == "Ready")
+                .count(),
+            version["minExecutionEnvironments"],
+            version["concurrencyEach"],
+            version["invocations"],
+            version["errors"],
+            version["throttles"]
         );
         if !version["reason"].is_null() {
             let _ = writeln!(out, "  {}: {}", word(&version["reasonCode"]), word(&version["reason"]));
@@ -182,7 +208,10 @@ pub fn text(page: &Value) -> String {
             let _ = writeln!(
                 out,
                 "  {} on {} {}: {} in flight",
-                word(&environment["id"]), word(&environment["instance"]), word(&environment["state"]), environment["inFlight"]
+                word(&environment["id"]),
+                word(&environment["instance"]),
+                word(&environment["state"]),
+                environment["inFlight"]
             );
         }
     }

@@ -16,7 +16,9 @@ pub const LOG_SOCKET_NAME: &str = "log.sock";
 pub enum LauncherRequest {
     Launch(Box<LaunchRequest>),
     /// End the environment at once. `Exited` follows.
-    Kill { environment: EnvironmentId },
+    Kill {
+        environment: EnvironmentId,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,8 +68,9 @@ pub enum Mount {
 pub struct GroupLimits {
     /// One path segment.
     pub name: String,
-    /// Thousandths of a CPU.
-    pub cpu_millis: u64,
+    /// Thousandths of a CPU; without it the CPU is not bounded here. (Version 1 refuses a child more than
+    /// its parent has, and instances may have more vCPUs than the machine has CPUs.)
+    pub cpu_millis: Option<u64>,
     pub memory_bytes: u64,
     pub pids: Option<u64>,
 }
@@ -75,10 +78,18 @@ pub struct GroupLimits {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LauncherEvent {
     /// Comes with four file descriptors: Runtime API listener, standard output, standard error, log listener.
-    Launched { environment: EnvironmentId },
+    Launched {
+        environment: EnvironmentId,
+    },
     /// Nothing of it is left.
-    Failed { environment: EnvironmentId, what: String },
-    Exited { environment: EnvironmentId, exit: Exit },
+    Failed {
+        environment: EnvironmentId,
+        what: String,
+    },
+    Exited {
+        environment: EnvironmentId,
+        exit: Exit,
+    },
 }
 
 /// How the runtime's first process ended.

@@ -53,7 +53,10 @@ impl Body for ReplyBody {
     type Data = Bytes;
     type Error = Infallible;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         Poll::Ready(self.0.take().map(|bytes| Ok(Frame::data(bytes))))
     }
 
@@ -74,5 +77,9 @@ pub struct Refused(pub ThrottleCause);
 pub trait Deliver {
     /// Hands an invocation to an environment and waits for its answer. The agent has the last word: it may
     /// refuse, and then the function has seen nothing of it.
-    fn deliver(&self, environment: EnvironmentId, invocation: Invocation) -> impl Future<Output = Result<Reply, Refused>>;
+    fn deliver(
+        &self,
+        environment: EnvironmentId,
+        invocation: Invocation,
+    ) -> impl Future<Output = Result<Reply, Refused>>;
 }

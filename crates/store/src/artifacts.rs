@@ -129,7 +129,10 @@ fn unpack(bytes: &[u8], into: &Path) -> Result<(), ArtifactError> {
             }
             0o120_000 => {
                 let mut to = String::new();
-                (&mut entry).take(PATH_BYTES_MAX as u64).read_to_string(&mut to).map_err(|error| unreadable(error.to_string()))?;
+                (&mut entry)
+                    .take(PATH_BYTES_MAX as u64)
+                    .read_to_string(&mut to)
+                    .map_err(|error| unreadable(error.to_string()))?;
                 let parent = path.parent().unwrap_or(Path::new(""));
                 if !stays_inside(parent, &to) {
                     return Err(unreadable(format!("the link {name:?} leaves its folder")));

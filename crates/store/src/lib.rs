@@ -26,9 +26,13 @@ const CHANGES_KEPT: usize = 10_000;
 
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    #[error("another server uses the data folder {0}; stop it, or give this one a folder of its own with --data-dir")]
+    #[error(
+        "another server uses the data folder {0}; stop it, or give this one a folder of its own with --data-dir"
+    )]
     Locked(PathBuf),
-    #[error("the data folder {folder} was written by a newer version (schema {found}, this one knows {known}); use that version, or another folder")]
+    #[error(
+        "the data folder {folder} was written by a newer version (schema {found}, this one knows {known}); use that version, or another folder"
+    )]
     Newer { folder: PathBuf, found: u32, known: u32 },
     #[error("the data folder {0}: {1}")]
     Folder(PathBuf, #[source] std::io::Error),
@@ -98,8 +102,8 @@ pub struct Stored {
 
 impl Stored {
     pub fn read<T: DeserializeOwned>(&self, key: &str) -> Result<T, StoreError> {
-        let envelope: Envelope<T> =
-            serde_json::from_slice(&self.bytes).map_err(|error| StoreError::Document(key.to_owned(), error))?;
+        let envelope: Envelope<T> = serde_json::from_slice(&self.bytes)
+            .map_err(|error| StoreError::Document(key.to_owned(), error))?;
         Ok(envelope.document)
     }
 }
@@ -216,7 +220,8 @@ impl Store {
 
     pub fn changes(&self, from: Revision) -> Changes {
         self.read(|mirror| {
-            if from < mirror.revision && mirror.changes.front().is_none_or(|first| first.revision > from + 1) {
+            if from < mirror.revision && mirror.changes.front().is_none_or(|first| first.revision > from + 1)
+            {
                 return Changes::Compacted(mirror.revision);
             }
             Changes::Events(mirror.changes.iter().filter(|change| change.revision > from).cloned().collect())

@@ -56,9 +56,8 @@ fn load(connection: &Connection) -> Result<Mirror, StoreError> {
         ..Mirror::default()
     };
     let mut statement = connection.prepare("SELECT key, revision, bytes FROM documents")?;
-    let rows = statement.query_map([], |row| {
-        Ok((row.get::<_, String>(0)?, row.get(1)?, row.get::<_, Vec<u8>>(2)?))
-    })?;
+    let rows = statement
+        .query_map([], |row| Ok((row.get::<_, String>(0)?, row.get(1)?, row.get::<_, Vec<u8>>(2)?)))?;
     for row in rows {
         let (key, revision, bytes) = row?;
         mirror.documents.insert(key, Stored { revision, bytes: bytes.into() });
@@ -105,7 +104,9 @@ impl Writer {
             self.changed.send_replace(revision);
         }
         let failure = written.err().map(|error| error.to_string());
-        for ((_, answer), outcome) in group.into_iter().zip(outcomes.into_iter().map(Some).chain(std::iter::repeat(None))) {
+        for ((_, answer), outcome) in
+            group.into_iter().zip(outcomes.into_iter().map(Some).chain(std::iter::repeat(None)))
+        {
             let result = match (&failure, outcome) {
                 (None, Some(outcome)) => Ok(outcome),
                 (failure, _) => Err(StoreError::Database(rusqlite::Error::SqliteFailure(
@@ -151,7 +152,11 @@ impl Writer {
     }
 }
 
-fn apply(sql: &rusqlite::Transaction<'_>, revision: u64, transaction: &Transaction) -> Result<(), rusqlite::Error> {
+fn apply(
+    sql: &rusqlite::Transaction<'_>,
+    revision: u64,
+    transaction: &Transaction,
+) -> Result<(), rusqlite::Error> {
     let mut put = sql.prepare_cached("INSERT OR REPLACE INTO documents VALUES (?1, ?2, ?3)")?;
     for (key, bytes) in &transaction.puts {
         put.execute(params![key, revision, &bytes[..]])?;
@@ -209,7 +214,8 @@ mod tests {
     async fn preconditions_hold_within_a_group_too() {
         let folder = Folder::new("group");
         let store = Store::open(&folder.0).unwrap();
-        let create = || store.commit(Transaction::default().when(Precondition::Absent("k".into())).put("k", &1));
+        let create =
+            || store.commit(Transaction::default().when(Precondition::Absent("k".into())).put("k", &1));
         let (a, b, c) = tokio::join!(create(), create(), create());
         let won = [a, b, c].into_iter().filter(|outcome| matches!(outcome, Ok(Committed::At(_)))).count();
         assert_eq!(won, 1);

@@ -39,10 +39,17 @@ impl ErrorFormat {
         match signing_name {
             "ec2" => Self::Ec2,
             "s3" | "route53" | "cloudfront" => Self::RestXml,
-            "sts" | "iam" | "cloudformation" | "sns" | "autoscaling" | "elasticloadbalancing" | "rds"
-            | "elasticbeanstalk" | "ses" => Self::Query,
-            "lambda" | "xray" | "scheduler" | "apigateway" | "execute-api" | "batch" | "elasticfilesystem"
-            | "eks" | "pipes" | "resource-groups" | "schemas" => Self::RestJson,
+            "sts"
+            | "iam"
+            | "cloudformation"
+            | "sns"
+            | "autoscaling"
+            | "elasticloadbalancing"
+            | "rds"
+            | "elasticbeanstalk"
+            | "ses" => Self::Query,
+            "lambda" | "xray" | "scheduler" | "apigateway" | "execute-api" | "batch"
+            | "elasticfilesystem" | "eks" | "pipes" | "resource-groups" | "schemas" => Self::RestJson,
             _ => Self::Json,
         }
     }
@@ -85,7 +92,8 @@ impl Fault {
         let (content_type, body) = match format {
             ErrorFormat::RestJson => {
                 headers.push(("x-amzn-errortype", self.code.clone()));
-                let spelling = service.and_then(|service| service.error(&self.code)).map(|error| error.message_member);
+                let spelling =
+                    service.and_then(|service| service.error(&self.code)).map(|error| error.message_member);
                 let mut body = serde_json::Map::new();
                 if spelling.is_some() {
                     body.insert("Type".into(), json!(if self.status < 500 { "User" } else { "Service" }));
@@ -98,11 +106,15 @@ impl Fault {
             }
             ErrorFormat::Json => {
                 headers.push(("x-amzn-errortype", self.code.clone()));
-                ("application/x-amz-json-1.1", json!({"__type": self.code, "message": self.message}).to_string())
+                (
+                    "application/x-amz-json-1.1",
+                    json!({"__type": self.code, "message": self.message}).to_string(),
+                )
             }
             ErrorFormat::Query => {
                 let side = if self.status < 500 { "Sender" } else { "Receiver" };
-                let (code, message, id) = (xml_escape(&self.code), xml_escape(&self.message), xml_escape(request_id));
+                let (code, message, id) =
+                    (xml_escape(&self.code), xml_escape(&self.message), xml_escape(request_id));
                 (
                     "text/xml",
                     format!(
@@ -111,7 +123,8 @@ impl Fault {
                 )
             }
             ErrorFormat::Ec2 => {
-                let (code, message, id) = (xml_escape(&self.code), xml_escape(&self.message), xml_escape(request_id));
+                let (code, message, id) =
+                    (xml_escape(&self.code), xml_escape(&self.message), xml_escape(request_id));
                 (
                     "text/xml",
                     format!(
@@ -120,10 +133,13 @@ impl Fault {
                 )
             }
             ErrorFormat::RestXml => {
-                let (code, message, id) = (xml_escape(&self.code), xml_escape(&self.message), xml_escape(request_id));
+                let (code, message, id) =
+                    (xml_escape(&self.code), xml_escape(&self.message), xml_escape(request_id));
                 (
                     "application/xml",
-                    format!("<Error><Code>{code}</Code><Message>{message}</Message><RequestId>{id}</RequestId></Error>"),
+                    format!(
+                        "<Error><Code>{code}</Code><Message>{message}</Message><RequestId>{id}</RequestId></Error>"
+                    ),
                 )
             }
         };

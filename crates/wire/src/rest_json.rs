@@ -35,7 +35,9 @@ pub fn read_input<T: DeserializeOwned>(
     let (operation, labels) = matched;
     let mut input = parse_body(body)?;
     if let Some(shape) = operation.input {
-        let Kind::Structure(members) = service.shape(shape).kind else { return Err(broken_table(operation.name)) };
+        let Kind::Structure(members) = service.shape(shape).kind else {
+            return Err(broken_table(operation.name));
+        };
         let pairs = query_pairs(query);
         for member in members {
             let texts: Vec<String> = match member.location {
@@ -99,7 +101,11 @@ pub struct Answer {
 }
 
 /// Writes an operation's output where its table says each member travels.
-pub fn write_output<T: Serialize>(service: &Service, operation: &Operation, output: &T) -> Result<Answer, Fault> {
+pub fn write_output<T: Serialize>(
+    service: &Service,
+    operation: &Operation,
+    output: &T,
+) -> Result<Answer, Fault> {
     let mut answer = Answer { status: operation.status, headers: Vec::new(), body: Vec::new() };
     let Some(shape) = operation.output else { return Ok(answer) };
     let value = serde_json::to_value(output).map_err(|_| broken_table(operation.name))?;
@@ -134,7 +140,8 @@ mod tests {
     use super::*;
     use crate::lambda::SERVICE;
     use crate::lambda::types::{
-        DeleteFunctionResponse, ListCapacityProvidersRequest, PutFunctionScalingConfigRequest, UntagResourceRequest,
+        DeleteFunctionResponse, ListCapacityProvidersRequest, PutFunctionScalingConfigRequest,
+        UntagResourceRequest,
     };
 
     #[test]
@@ -159,7 +166,8 @@ mod tests {
         assert_eq!(input.tag_keys, Some(vec!["a".into(), "b".into()]));
         let matched = match_operation(&SERVICE, "GET", "/2025-11-30/capacity-providers", "").unwrap();
         let error =
-            read_input::<ListCapacityProvidersRequest>(&SERVICE, &matched, "MaxItems=x", |_| None, b"").unwrap_err();
+            read_input::<ListCapacityProvidersRequest>(&SERVICE, &matched, "MaxItems=x", |_| None, b"")
+                .unwrap_err();
         assert_eq!(error.code, "SerializationException");
     }
 
@@ -175,7 +183,8 @@ mod tests {
     fn every_operation_is_found_by_its_own_path() {
         for operation in SERVICE.operations {
             let path = operation.path.replace(['{', '}', '+'], "");
-            let found = match_operation(&SERVICE, operation.method, &path, operation.constant_query).map(|(operation, _)| operation.name);
+            let found = match_operation(&SERVICE, operation.method, &path, operation.constant_query)
+                .map(|(operation, _)| operation.name);
             assert_eq!(found, Some(operation.name), "{path}");
         }
     }

@@ -43,12 +43,17 @@ impl Authorization {
     /// Reads the header; the error is the answer AWS gives.
     pub fn parse(header: Option<&str>) -> Result<Self, Fault> {
         let Some(header) = header else {
-            return Err(Fault::new("MissingAuthenticationTokenException", 403, "Missing Authentication Token"));
+            return Err(Fault::new(
+                "MissingAuthenticationTokenException",
+                403,
+                "Missing Authentication Token",
+            ));
         };
         let incomplete = |what: &str| {
             Fault::new("IncompleteSignatureException", 403, format!("Authorization header requires {what}."))
         };
-        let rest = header.strip_prefix(ALGORITHM).ok_or_else(|| incomplete("the algorithm 'AWS4-HMAC-SHA256'"))?;
+        let rest =
+            header.strip_prefix(ALGORITHM).ok_or_else(|| incomplete("the algorithm 'AWS4-HMAC-SHA256'"))?;
         let part = |name: &str| {
             rest.split(',')
                 .map(str::trim)
@@ -89,7 +94,11 @@ pub fn authenticate(
     let authorization = Authorization::parse(request.headers.get("authorization").as_deref())?;
     let token = request.headers.get("x-amz-security-token");
     let secret = keys.secret(&authorization.access_key_id, token.as_deref()).ok_or_else(|| {
-        Fault::new("UnrecognizedClientException", 403, "The security token included in the request is invalid.")
+        Fault::new(
+            "UnrecognizedClientException",
+            403,
+            "The security token included in the request is invalid.",
+        )
     })?;
     let key = SigningKey::derive(&secret, &authorization.date, &authorization.region, &authorization.service);
     verify(request, &authorization, &key, body_sha256, now_epoch_seconds)?;
@@ -126,19 +135,29 @@ pub fn verify(
 ) -> Result<(), Fault> {
     let stamp = request.headers.get("x-amz-date").unwrap_or_default();
     let Some(signed_at) = parse_amz_date(&stamp) else {
-        return Err(Fault::new("IncompleteSignatureException", 403, "The request carries no valid X-Amz-Date header."));
+        return Err(Fault::new(
+            "IncompleteSignatureException",
+            403,
+            "The request carries no valid X-Amz-Date header.",
+        ));
     };
     if !stamp.starts_with(&authorization.date) {
-        return Err(mismatch("Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP"));
+        return Err(mismatch(
+            "Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP",
+        ));
     }
     let now = amz_date(now_epoch_seconds);
     if signed_at < now_epoch_seconds - SKEW_SECONDS_MAX {
         let bound = amz_date(now_epoch_seconds - SKEW_SECONDS_MAX);
-        return Err(mismatch(&format!("Signature expired: {stamp} is now earlier than {bound} ({now} - 5 min.)")));
+        return Err(mismatch(&format!(
+            "Signature expired: {stamp} is now earlier than {bound} ({now} - 5 min.)"
+        )));
     }
     if signed_at > now_epoch_seconds + SKEW_SECONDS_MAX {
         let bound = amz_date(now_epoch_seconds + SKEW_SECONDS_MAX);
-        return Err(mismatch(&format!("Signature not yet current: {stamp} is still later than {bound} ({now} + 5 min.)")));
+        return Err(mismatch(&format!(
+            "Signature not yet current: {stamp} is still later than {bound} ({now} + 5 min.)"
+        )));
     }
     if !authorization.signed_headers.iter().any(|name| name == "host") {
         return Err(mismatch("'Host' must be a 'SignedHeader' in the AWS Authorization."));
@@ -174,7 +193,8 @@ fn signature(
         .collect();
     pairs.sort();
     let query: Vec<String> = pairs.into_iter().map(|(name, value)| format!("{name}={value}")).collect();
-    let mut canonical = format!("{}\n{}\n{}\n", request.method, percent_encode(request.path, true), query.join("&"));
+    let mut canonical =
+        format!("{}\n{}\n{}\n", request.method, percent_encode(request.path, true), query.join("&"));
     for name in &authorization.signed_headers {
         let value = request.headers.get(name).unwrap_or_default();
         canonical.push_str(name);
@@ -268,8 +288,12 @@ mod tests {
     #[test]
     fn a_published_case_gives_the_published_signature() {
         let headers = table();
-        let request =
-            SignedRequest { method: "GET", path: "/", query: "Param2=value2&Param1=value1", headers: &headers };
+        let request = SignedRequest {
+            method: "GET",
+            path: "/",
+            query: "Param2=value2&Param1=value1",
+            headers: &headers,
+        };
         let header = sign(
             request,
             ("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"),
@@ -296,7 +320,12 @@ mod tests {
         assert!(check(SignedRequest { path: "/a%3Ab/d", ..request }, b"body", NOW).is_err());
         assert!(check(SignedRequest { query: "x=2", ..request }, b"body", NOW).is_err());
         assert!(check(SignedRequest { method: "PUT", ..request }, b"body", NOW).is_err());
-        assert!(check(request, b"body", NOW + SKEW_SECONDS_MAX + 1).unwrap_err().message.starts_with("Signature expired"));
+        assert!(
+            check(request, b"body", NOW + SKEW_SECONDS_MAX + 1)
+                .unwrap_err()
+                .message
+                .starts_with("Signature expired")
+        );
         assert!(check(request, b"body", NOW - SKEW_SECONDS_MAX - 1).is_err());
         let wrong = SigningKey::derive("tost", "20150830", "us-east-1", "lambda");
         assert!(verify(request, &authorization, &wrong, &sha256(b"body"), NOW).is_err());
@@ -305,8 +334,14 @@ mod tests {
     #[test]
     fn broken_headers_are_refused_with_a_code() {
         assert_eq!(Authorization::parse(None).unwrap_err().code, "MissingAuthenticationTokenException");
-        for bad in ["Basic x", "AWS4-HMAC-SHA256 Credential=a/b", "AWS4-HMAC-SHA256 Credential=k/d/r/s/aws4_request"] {
-            assert_eq!(Authorization::parse(Some(bad)).unwrap_err().code, "IncompleteSignatureException", "{bad}");
+        for bad in
+            ["Basic x", "AWS4-HMAC-SHA256 Credential=a/b", "AWS4-HMAC-SHA256 Credential=k/d/r/s/aws4_request"]
+        {
+            assert_eq!(
+                Authorization::parse(Some(bad)).unwrap_err().code,
+                "IncompleteSignatureException",
+                "{bad}"
+            );
         }
     }
 }

@@ -21,10 +21,20 @@ pub fn validate(service: &Service, shape: ShapeNumber, input: &Map<String, Value
     }
     let count = violations.len();
     let noun = if count == 1 { "error" } else { "errors" };
-    Err(Fault::new("ValidationException", 400, format!("{count} validation {noun} detected: {}", violations.join("; "))))
+    Err(Fault::new(
+        "ValidationException",
+        400,
+        format!("{count} validation {noun} detected: {}", violations.join("; ")),
+    ))
 }
 
-fn structure(service: &Service, shape: ShapeNumber, input: &Map<String, Value>, path: &str, out: &mut Vec<String>) {
+fn structure(
+    service: &Service,
+    shape: ShapeNumber,
+    input: &Map<String, Value>,
+    path: &str,
+    out: &mut Vec<String>,
+) {
     let Kind::Structure(members) = service.shape(shape).kind else { return };
     for member in members {
         let path = join(path, member.name);
@@ -139,7 +149,9 @@ fn broken(shape: &Shape, value: &Value) -> Vec<String> {
 fn matches(pattern: &'static str, text: &str) -> bool {
     static COMPILED: LazyLock<Mutex<HashMap<&'static str, Option<Regex>>>> = LazyLock::new(Mutex::default);
     let mut compiled = COMPILED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let regex = compiled.entry(pattern).or_insert_with(|| Regex::new(&format!("^(?:{})$", rust_syntax(pattern))).ok());
+    let regex = compiled
+        .entry(pattern)
+        .or_insert_with(|| Regex::new(&format!("^(?:{})$", rust_syntax(pattern))).ok());
     // A pattern this engine cannot read, or that it gives up on, refuses: open doors are worse than shut ones.
     regex.as_ref().is_some_and(|regex| regex.is_match(text).unwrap_or(false)) && !text.ends_with('\n')
 }
@@ -159,7 +171,8 @@ fn java_text(value: &Value) -> String {
         Value::String(text) => text.clone(),
         Value::Array(items) => format!("[{}]", items.iter().map(java_text).collect::<Vec<_>>().join(", ")),
         Value::Object(map) => {
-            let pairs: Vec<String> = map.iter().map(|(name, value)| format!("{name}={}", java_text(value))).collect();
+            let pairs: Vec<String> =
+                map.iter().map(|(name, value)| format!("{name}={}", java_text(value))).collect();
             format!("{{{}}}", pairs.join(", "))
         }
         other => other.to_string(),
@@ -252,7 +265,9 @@ mod tests {
         assert!(text.starts_with("2 validation errors detected: "), "{text}");
         assert!(text.contains("Value null at 'role'"), "{text}");
         assert!(
-            text.contains("at 'capacityProviderConfig.lambdaManagedInstancesCapacityProviderConfig.capacityProviderArn'"),
+            text.contains(
+                "at 'capacityProviderConfig.lambdaManagedInstancesCapacityProviderConfig.capacityProviderArn'"
+            ),
             "{text}"
         );
     }

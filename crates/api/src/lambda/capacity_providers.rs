@@ -1,8 +1,8 @@
 //! Capacity providers. Creating one launches nothing: the first publish does.
 
 use ondol_core::capacity_provider::{
-    CapacityProvider, InstanceRequirements, MAX_VCPU_COUNT_DEFAULT, PropagateTags, ProviderLogging, ProviderScaling,
-    ProviderState, ScalingMode, ScalingPolicy, TypeFilter,
+    CapacityProvider, InstanceRequirements, MAX_VCPU_COUNT_DEFAULT, PropagateTags, ProviderLogging,
+    ProviderScaling, ProviderState, ScalingMode, ScalingPolicy, TypeFilter,
 };
 use ondol_core::function::{Architecture, Function, FunctionVersion};
 use ondol_store::{Precondition, Revision, Transaction, keys};
@@ -20,7 +20,10 @@ use crate::context::Context;
 
 const PROVIDERS_MAX: usize = 1_000;
 
-pub async fn create(context: &Context, input: CreateCapacityProviderRequest) -> Result<CreateCapacityProviderResponse, Fault> {
+pub async fn create(
+    context: &Context,
+    input: CreateCapacityProviderRequest,
+) -> Result<CreateCapacityProviderResponse, Fault> {
     let name = name_of(context, input.capacity_provider_name.as_deref())?;
     let vpc = input.vpc_config.unwrap_or_default();
     let provider = CapacityProvider {
@@ -41,14 +44,19 @@ pub async fn create(context: &Context, input: CreateCapacityProviderRequest) -> 
         name,
     };
     if provider.requirements.types().is_empty() {
-        return Err(invalid("No known instance type of the architecture is left by AllowedInstanceTypes and ExcludedInstanceTypes."));
+        return Err(invalid(
+            "No known instance type of the architecture is left by AllowedInstanceTypes and ExcludedInstanceTypes.",
+        ));
     }
     let key = keys::capacity_provider(&provider.name);
     let created = context
         .change(|| {
             if context.store.get(&key).is_some() {
                 let arn = context.home.capacity_provider_arn(&provider.name);
-                return Err(fault("ResourceConflictException", format!("Capacity provider already exists: {arn}")));
+                return Err(fault(
+                    "ResourceConflictException",
+                    format!("Capacity provider already exists: {arn}"),
+                ));
             }
             if context.store.scan(keys::CAPACITY_PROVIDERS, None, PROVIDERS_MAX).len() >= PROVIDERS_MAX {
                 let text = format!("You have reached the limit of {PROVIDERS_MAX} capacity providers.");
@@ -58,15 +66,25 @@ pub async fn create(context: &Context, input: CreateCapacityProviderRequest) -> 
             Ok((Transaction::default().when(absent).put(key.clone(), &provider), provider.clone()))
         })
         .await?;
-    Ok(CreateCapacityProviderResponse { capacity_provider: Some(view::capacity_provider(&context.home, &created)) })
+    Ok(CreateCapacityProviderResponse {
+        capacity_provider: Some(view::capacity_provider(&context.home, &created)),
+    })
 }
 
-pub async fn get(context: &Context, input: GetCapacityProviderRequest) -> Result<GetCapacityProviderResponse, Fault> {
+pub async fn get(
+    context: &Context,
+    input: GetCapacityProviderRequest,
+) -> Result<GetCapacityProviderResponse, Fault> {
     let (provider, _) = find(context, &name_of(context, input.capacity_provider_name.as_deref())?)?;
-    Ok(GetCapacityProviderResponse { capacity_provider: Some(view::capacity_provider(&context.home, &provider)) })
+    Ok(GetCapacityProviderResponse {
+        capacity_provider: Some(view::capacity_provider(&context.home, &provider)),
+    })
 }
 
-pub async fn update(context: &Context, input: UpdateCapacityProviderRequest) -> Result<UpdateCapacityProviderResponse, Fault> {
+pub async fn update(
+    context: &Context,
+    input: UpdateCapacityProviderRequest,
+) -> Result<UpdateCapacityProviderResponse, Fault> {
     let name = name_of(context, input.capacity_provider_name.as_deref())?;
     let updated = context
         .change(|| {
@@ -86,10 +104,15 @@ pub async fn update(context: &Context, input: UpdateCapacityProviderRequest) -> 
             Ok((replace(&provider, revision), provider))
         })
         .await?;
-    Ok(UpdateCapacityProviderResponse { capacity_provider: Some(view::capacity_provider(&context.home, &updated)) })
+    Ok(UpdateCapacityProviderResponse {
+        capacity_provider: Some(view::capacity_provider(&context.home, &updated)),
+    })
 }
 
-pub async fn delete(context: &Context, input: DeleteCapacityProviderRequest) -> Result<DeleteCapacityProviderResponse, Fault> {
+pub async fn delete(
+    context: &Context,
+    input: DeleteCapacityProviderRequest,
+) -> Result<DeleteCapacityProviderResponse, Fault> {
     let name = name_of(context, input.capacity_provider_name.as_deref())?;
     let deleted = context
         .change(|| {
@@ -105,10 +128,15 @@ pub async fn delete(context: &Context, input: DeleteCapacityProviderRequest) -> 
             Ok((replace(&provider, revision), provider))
         })
         .await?;
-    Ok(DeleteCapacityProviderResponse { capacity_provider: Some(view::capacity_provider(&context.home, &deleted)) })
+    Ok(DeleteCapacityProviderResponse {
+        capacity_provider: Some(view::capacity_provider(&context.home, &deleted)),
+    })
 }
 
-pub async fn list(context: &Context, input: ListCapacityProvidersRequest) -> Result<ListCapacityProvidersResponse, Fault> {
+pub async fn list(
+    context: &Context,
+    input: ListCapacityProvidersRequest,
+) -> Result<ListCapacityProvidersResponse, Fault> {
     let all: Vec<CapacityProvider> = context.all(keys::CAPACITY_PROVIDERS)?;
     let shown = all
         .into_iter()
@@ -147,14 +175,18 @@ pub async fn list_function_versions(
 pub fn versions_of(context: &Context, name: &str) -> Result<Vec<FunctionVersion>, Fault> {
     let on = |version: &FunctionVersion| {
         let publications = [Some(&version.publication), version.serving.as_ref()];
-        publications.into_iter().flatten().any(|p| p.configuration.managed_instances.capacity_provider == name)
+        publications
+            .into_iter()
+            .flatten()
+            .any(|p| p.configuration.managed_instances.capacity_provider == name)
     };
     Ok(context.all::<FunctionVersion>(keys::VERSIONS)?.into_iter().filter(on).collect())
 }
 
 fn is_used(context: &Context, name: &str) -> Result<bool, Fault> {
     let functions: Vec<Function> = context.all(keys::FUNCTIONS)?;
-    let by_function = functions.iter().any(|function| function.configuration.managed_instances.capacity_provider == name);
+    let by_function =
+        functions.iter().any(|function| function.configuration.managed_instances.capacity_provider == name);
     Ok(by_function || !versions_of(context, name)?.is_empty())
 }
 
@@ -199,18 +231,25 @@ fn requirements(input: types::InstanceRequirements) -> Result<InstanceRequiremen
     let given = |list: Option<Vec<String>>| list.filter(|list| !list.is_empty());
     let types = match (given(input.allowed_instance_types), given(input.excluded_instance_types)) {
         (Some(_), Some(_)) => {
-            return Err(invalid("Only one of AllowedInstanceTypes and ExcludedInstanceTypes can be specified."));
+            return Err(invalid(
+                "Only one of AllowedInstanceTypes and ExcludedInstanceTypes can be specified.",
+            ));
         }
         (Some(allowed), None) => TypeFilter::Allowed(allowed),
         (None, Some(excluded)) => TypeFilter::Excluded(excluded),
         (None, None) => TypeFilter::Any,
     };
-    let architecture = input.architectures.as_deref().and_then(<[String]>::first).and_then(|name| Architecture::parse(name));
+    let architecture =
+        input.architectures.as_deref().and_then(<[String]>::first).and_then(|name| Architecture::parse(name));
     Ok(InstanceRequirements { architecture: architecture.unwrap_or(Architecture::X86_64), types })
 }
 
-fn scaling(input: types::CapacityProviderScalingConfig, before: Option<ProviderScaling>) -> Result<ProviderScaling, Fault> {
-    let before = before.unwrap_or(ProviderScaling { max_vcpu_count: MAX_VCPU_COUNT_DEFAULT, mode: ScalingMode::Auto });
+fn scaling(
+    input: types::CapacityProviderScalingConfig,
+    before: Option<ProviderScaling>,
+) -> Result<ProviderScaling, Fault> {
+    let before =
+        before.unwrap_or(ProviderScaling { max_vcpu_count: MAX_VCPU_COUNT_DEFAULT, mode: ScalingMode::Auto });
     let policies = input.scaling_policies.filter(|policies| !policies.is_empty());
     let mode = match (input.scaling_mode.as_deref(), policies) {
         (Some("Auto"), Some(_)) => {
@@ -241,12 +280,18 @@ fn propagate_tags(input: types::PropagateTags) -> Result<PropagateTags, Fault> {
     let mode = input.mode.unwrap_or_else(|| "None".into());
     let explicit = input.explicit_tags.unwrap_or_default();
     if (mode == "Explicit") == explicit.is_empty() {
-        return Err(invalid("ExplicitTags must be given when the mode of PropagateTags is Explicit, and only then."));
+        return Err(invalid(
+            "ExplicitTags must be given when the mode of PropagateTags is Explicit, and only then.",
+        ));
     }
     Ok(PropagateTags { mode, explicit })
 }
 
-fn logging(input: Option<types::CapacityProviderTelemetryConfig>, before: Option<ProviderLogging>, name: &str) -> ProviderLogging {
+fn logging(
+    input: Option<types::CapacityProviderTelemetryConfig>,
+    before: Option<ProviderLogging>,
+    name: &str,
+) -> ProviderLogging {
     let before = before.unwrap_or_else(|| ProviderLogging {
         system_log_level: "INFO".into(),
         log_group: format!("/aws/lambda/capacity-provider/{name}"),

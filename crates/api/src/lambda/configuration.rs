@@ -17,10 +17,24 @@ const EPHEMERAL_STORAGE_MIB_MAX: u32 = 10_240;
 
 /// Names a function may not set. Source: AWS's list of reserved environment variables.
 const RESERVED: &[&str] = &[
-    "_HANDLER", "_X_AMZN_TRACE_ID", "AWS_DEFAULT_REGION", "AWS_REGION", "AWS_EXECUTION_ENV", "AWS_LAMBDA_FUNCTION_NAME",
-    "AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "AWS_LAMBDA_FUNCTION_VERSION", "AWS_LAMBDA_INITIALIZATION_TYPE",
-    "AWS_LAMBDA_LOG_GROUP_NAME", "AWS_LAMBDA_LOG_STREAM_NAME", "AWS_ACCESS_KEY", "AWS_ACCESS_KEY_ID",
-    "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_LAMBDA_RUNTIME_API", "LAMBDA_TASK_ROOT", "LAMBDA_RUNTIME_DIR",
+    "_HANDLER",
+    "_X_AMZN_TRACE_ID",
+    "AWS_DEFAULT_REGION",
+    "AWS_REGION",
+    "AWS_EXECUTION_ENV",
+    "AWS_LAMBDA_FUNCTION_NAME",
+    "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
+    "AWS_LAMBDA_FUNCTION_VERSION",
+    "AWS_LAMBDA_INITIALIZATION_TYPE",
+    "AWS_LAMBDA_LOG_GROUP_NAME",
+    "AWS_LAMBDA_LOG_STREAM_NAME",
+    "AWS_ACCESS_KEY",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_LAMBDA_RUNTIME_API",
+    "LAMBDA_TASK_ROOT",
+    "LAMBDA_RUNTIME_DIR",
     "AWS_LAMBDA_MAX_CONCURRENCY",
 ];
 
@@ -51,7 +65,9 @@ pub fn refuse(settings: &[(&str, bool)]) -> Result<(), Fault> {
 /// A new function's configuration.
 pub fn create(context: &Context, name: &str, settings: Settings) -> Result<FunctionConfiguration, Fault> {
     let (Some(runtime), Some(handler)) = (settings.runtime.clone(), settings.handler.clone()) else {
-        return Err(invalid("Runtime and Handler are mandatory parameters for functions created with deployment packages."));
+        return Err(invalid(
+            "Runtime and Handler are mandatory parameters for functions created with deployment packages.",
+        ));
     };
     check_runtime(&runtime)?;
     if settings.capacity_provider_config.is_none() {
@@ -84,7 +100,11 @@ pub fn create(context: &Context, name: &str, settings: Settings) -> Result<Funct
 }
 
 /// A configuration with these settings changed; the result keeps every rule.
-pub fn update(context: &Context, mut to: FunctionConfiguration, settings: Settings) -> Result<FunctionConfiguration, Fault> {
+pub fn update(
+    context: &Context,
+    mut to: FunctionConfiguration,
+    settings: Settings,
+) -> Result<FunctionConfiguration, Fault> {
     let unsigned = |value: i32| u32::try_from(value).unwrap_or_default();
     if let Some(runtime) = settings.runtime {
         check_runtime(&runtime)?;
@@ -114,13 +134,16 @@ pub fn update(context: &Context, mut to: FunctionConfiguration, settings: Settin
         set(&mut to.logging.system_log_level, logging.system_log_level);
         set(&mut to.logging.log_group, logging.log_group);
     }
-    if let Some(architecture) = settings.architectures.and_then(|list| list.first().and_then(|name| Architecture::parse(name))) {
+    if let Some(architecture) =
+        settings.architectures.and_then(|list| list.first().and_then(|name| Architecture::parse(name)))
+    {
         to.architecture = architecture;
     }
     if let Some(config) = settings.capacity_provider_config {
         managed(&mut to, config)?;
     }
-    managed_instances::check(&to).map_err(|violation| Fault::of(&ondol_wire::lambda::SERVICE, violation.code, violation.message))?;
+    managed_instances::check(&to)
+        .map_err(|violation| Fault::of(&ondol_wire::lambda::SERVICE, violation.code, violation.message))?;
     check_provider(context, &to)?;
     Ok(to)
 }
@@ -176,7 +199,8 @@ fn check_environment(variables: BTreeMap<String, String>) -> Result<BTreeMap<Str
             "Lambda was unable to configure your environment variables because the environment variables you have provided exceeded the 4KB limit. String measured: {measured}"
         )));
     }
-    let reserved: Vec<&str> = variables.keys().map(String::as_str).filter(|name| RESERVED.contains(name)).collect();
+    let reserved: Vec<&str> =
+        variables.keys().map(String::as_str).filter(|name| RESERVED.contains(name)).collect();
     if !reserved.is_empty() {
         return Err(invalid(format!(
             "Lambda was unable to configure your environment variables because the environment variables you have provided contains reserved keys that are currently not supported for modification. Reserved keys used in this request: {}",
@@ -202,7 +226,10 @@ fn check_provider(context: &Context, to: &FunctionConfiguration) -> Result<(), F
 }
 
 /// The provider's ARN must be of this account and region, as its name alone is kept.
-pub fn check_provider_arn(context: &Context, config: Option<&types::CapacityProviderConfig>) -> Result<(), Fault> {
+pub fn check_provider_arn(
+    context: &Context,
+    config: Option<&types::CapacityProviderConfig>,
+) -> Result<(), Fault> {
     let arn = config
         .and_then(|config| config.lambda_managed_instances_capacity_provider_config.as_ref())
         .and_then(|config| config.capacity_provider_arn.as_deref());

@@ -8,8 +8,8 @@ use ondol_wire::Blob;
 use ondol_wire::fault::Fault;
 use ondol_wire::lambda::types::{
     self, CreateFunctionRequest, DeleteFunctionRequest, DeleteFunctionResponse, FunctionConfiguration,
-    GetFunctionConfigurationRequest, GetFunctionRequest, GetFunctionResponse, ListFunctionsRequest, ListFunctionsResponse,
-    UpdateFunctionCodeRequest, UpdateFunctionConfigurationRequest,
+    GetFunctionConfigurationRequest, GetFunctionRequest, GetFunctionResponse, ListFunctionsRequest,
+    ListFunctionsResponse, UpdateFunctionCodeRequest, UpdateFunctionConfigurationRequest,
 };
 
 use super::configuration::{self, Settings, refuse};
@@ -21,9 +21,20 @@ pub async fn create(context: &Context, input: CreateFunctionRequest) -> Result<F
     let name = names::unqualified(context, input.function_name.as_deref())?;
     let with_provider = input.capacity_provider_config.is_some();
     refuse(&[
-        ("VpcConfig", input.vpc_config.as_ref().is_some_and(|vpc| !with_provider || *vpc != types::VpcConfig::default())),
+        (
+            "VpcConfig",
+            input
+                .vpc_config
+                .as_ref()
+                .is_some_and(|vpc| !with_provider || *vpc != types::VpcConfig::default()),
+        ),
         ("PackageType Image", input.package_type.as_deref() == Some("Image")),
-        ("DeadLetterConfig", input.dead_letter_config.is_some_and(|config| config.target_arn.is_some_and(|arn| !arn.is_empty()))),
+        (
+            "DeadLetterConfig",
+            input
+                .dead_letter_config
+                .is_some_and(|config| config.target_arn.is_some_and(|arn| !arn.is_empty())),
+        ),
         ("KMSKeyArn", input.kms_key_arn.is_some_and(|arn| !arn.is_empty())),
         ("TracingConfig Active", is_active(input.tracing_config.as_ref())),
         ("Layers", input.layers.is_some_and(|layers| !layers.is_empty())),
@@ -75,7 +86,10 @@ pub async fn create(context: &Context, input: CreateFunctionRequest) -> Result<F
                 return Err(already_exists(&function.name));
             }
             // It may have begun to be deleted while the package was unpacked.
-            super::capacity_providers::living(context, &function.configuration.managed_instances.capacity_provider)?;
+            super::capacity_providers::living(
+                context,
+                &function.configuration.managed_instances.capacity_provider,
+            )?;
             let mut function = function.clone();
             let mut transaction = Transaction::default().when(Precondition::Absent(key.clone()));
             let mut shown = view::latest(&context.home, &function, false);
@@ -116,7 +130,9 @@ async fn store_code(context: &Context, zip: Option<Blob>, elsewhere: &[(&str, bo
     match stored {
         Ok(Ok(sha256)) => Ok(Code { sha256, size_bytes }),
         Ok(Err(error @ ArtifactError::Zipped)) => Err(fault("RequestTooLargeException", error.to_string())),
-        Ok(Err(error @ (ArtifactError::Unreadable(_) | ArtifactError::Unzipped))) => Err(invalid(error.to_string())),
+        Ok(Err(error @ (ArtifactError::Unreadable(_) | ArtifactError::Unzipped))) => {
+            Err(invalid(error.to_string()))
+        }
         Ok(Err(error)) => Err(fault("ServiceException", format!("The package couldn't be stored: {error}"))),
         Err(_) => Err(fault("ServiceException", "The package couldn't be unpacked.")),
     }
@@ -152,21 +168,29 @@ fn shown(context: &Context, named: &Named) -> Result<(FunctionConfiguration, Tag
     })
 }
 
-pub async fn update_code(context: &Context, input: UpdateFunctionCodeRequest) -> Result<FunctionConfiguration, Fault> {
+pub async fn update_code(
+    context: &Context,
+    input: UpdateFunctionCodeRequest,
+) -> Result<FunctionConfiguration, Fault> {
     let name = names::unqualified(context, input.function_name.as_deref())?;
     let (function, _) = names::living_function(context, &name)?;
     check_revision(&function, input.revision_id.as_deref())?;
     if input.image_uri.is_some() {
         return Err(invalid("Please don't provide ImageUri when updating a function with packageType Zip."));
     }
-    let elsewhere = [("S3Bucket", input.s3_bucket.is_some()), ("SourceKMSKeyArn", input.source_kms_key_arn.is_some())];
+    let elsewhere =
+        [("S3Bucket", input.s3_bucket.is_some()), ("SourceKMSKeyArn", input.source_kms_key_arn.is_some())];
     let code = store_code(context, input.zip_file, &elsewhere).await?;
     let settings = || Settings { architectures: input.architectures.clone(), ..Settings::default() };
     let publishes = input.publish == Some(true) || input.publish_to.is_some();
     change_latest(context, &name, input.revision_id.as_deref(), input.dry_run == Some(true), |function| {
         function.configuration = configuration::update(context, function.configuration.clone(), settings())?;
         function.code = code.clone();
-        if publishes { versions::prepare(context, function, input.publish_to.is_some(), None).map(Some) } else { Ok(None) }
+        if publishes {
+            versions::prepare(context, function, input.publish_to.is_some(), None).map(Some)
+        } else {
+            Ok(None)
+        }
     })
     .await
 }
@@ -178,7 +202,13 @@ pub async fn update_configuration(
     let name = names::unqualified(context, input.function_name.as_deref())?;
     refuse(&[
         ("VpcConfig", input.vpc_config.as_ref().is_some_and(|vpc| *vpc != types::VpcConfig::default())),
-        ("DeadLetterConfig", input.dead_letter_config.as_ref().is_some_and(|config| config.target_arn.as_ref().is_some_and(|arn| !arn.is_empty()))),
+        (
+            "DeadLetterConfig",
+            input
+                .dead_letter_config
+                .as_ref()
+                .is_some_and(|config| config.target_arn.as_ref().is_some_and(|arn| !arn.is_empty())),
+        ),
         ("KMSKeyArn", input.kms_key_arn.as_ref().is_some_and(|arn| !arn.is_empty())),
         ("TracingConfig Active", is_active(input.tracing_config.as_ref())),
         ("Layers", input.layers.as_ref().is_some_and(|layers| !layers.is_empty())),
@@ -247,7 +277,10 @@ pub fn replace(function: &Function, revision: Revision) -> Transaction {
     Transaction::default().when(Precondition::Unchanged(key.clone(), revision)).put(key, function)
 }
 
-pub async fn delete(context: &Context, input: DeleteFunctionRequest) -> Result<DeleteFunctionResponse, Fault> {
+pub async fn delete(
+    context: &Context,
+    input: DeleteFunctionRequest,
+) -> Result<DeleteFunctionResponse, Fault> {
     let Named { name, qualifier } = names::named(context, input.function_name.as_deref(), input.qualifier)?;
     context
         .change(|| {
@@ -256,13 +289,18 @@ pub async fn delete(context: &Context, input: DeleteFunctionRequest) -> Result<D
                 Some(Qualifier::Latest) => {
                     return Err(invalid("$LATEST version cannot be deleted without deleting the function."));
                 }
-                Some(Qualifier::Alias(_)) => return Err(invalid("Deletion of aliases is not currently supported.")),
+                Some(Qualifier::Alias(_)) => {
+                    return Err(invalid("Deletion of aliases is not currently supported."));
+                }
                 Some(version) => {
                     let key = keys::version(&name, &version.to_string());
                     let missing = || names::not_found(context, &name, qualifier.as_deref());
-                    let (mut version, revision) = context.document::<FunctionVersion>(&key)?.ok_or_else(missing)?;
+                    let (mut version, revision) =
+                        context.document::<FunctionVersion>(&key)?.ok_or_else(missing)?;
                     version.state = VersionState::Deleting;
-                    Transaction::default().when(Precondition::Unchanged(key.clone(), revision)).put(key, &version)
+                    Transaction::default()
+                        .when(Precondition::Unchanged(key.clone(), revision))
+                        .put(key, &version)
                 }
                 None => {
                     function.deleting = true;
@@ -270,7 +308,9 @@ pub async fn delete(context: &Context, input: DeleteFunctionRequest) -> Result<D
                     for (key, stored) in context.store.scan(&keys::versions_of(&name), None, usize::MAX) {
                         if let Some((mut version, _)) = context.document::<FunctionVersion>(&key)? {
                             version.state = VersionState::Deleting;
-                            transaction = transaction.when(Precondition::Unchanged(key.clone(), stored.revision)).put(key, &version);
+                            transaction = transaction
+                                .when(Precondition::Unchanged(key.clone(), stored.revision))
+                                .put(key, &version);
                         }
                     }
                     transaction
@@ -290,11 +330,16 @@ pub async fn list(context: &Context, input: ListFunctionsRequest) -> Result<List
         shown.push((key.clone(), view::latest(&context.home, &function, input.function_version.is_some())));
         if input.function_version.is_some() {
             for version in context.all::<FunctionVersion>(&key)? {
-                shown.push((keys::version(&version.function, &version.version), view::version(&context.home, &version)));
+                shown.push((
+                    keys::version(&version.function, &version.version),
+                    view::version(&context.home, &version),
+                ));
             }
         }
     }
     let (functions, next_marker) = page(shown, input.marker.as_deref(), input.max_items);
-    debug_assert!(functions.iter().all(|function| function.version.as_deref().is_some_and(|v| v == LATEST || input.function_version.is_some())));
+    debug_assert!(functions.iter().all(|function| {
+        function.version.as_deref().is_some_and(|v| v == LATEST || input.function_version.is_some())
+    }));
     Ok(ListFunctionsResponse { functions: Some(functions), next_marker })
 }

@@ -91,7 +91,11 @@ fn unsupported_setting(name: &str) -> Fault {
 }
 
 /// One page of a sorted listing: the items after `marker`, and the next marker if there are more.
-fn page<T>(items: Vec<(String, T)>, marker: Option<&str>, max_items: Option<i32>) -> (Vec<T>, Option<String>) {
+fn page<T>(
+    items: Vec<(String, T)>,
+    marker: Option<&str>,
+    max_items: Option<i32>,
+) -> (Vec<T>, Option<String>) {
     const PAGE_MAX: usize = 50;
     let size = max_items.and_then(|items| usize::try_from(items).ok()).unwrap_or(PAGE_MAX).min(PAGE_MAX);
     let mut rest = items.into_iter().filter(|(key, _)| marker.is_none_or(|marker| key.as_str() > marker));

@@ -11,12 +11,18 @@ use ondol_wire::lambda::types::{
 use super::{fault, invalid, names, view};
 use crate::context::{Context, uuid};
 
-pub async fn put(context: &Context, input: PutFunctionScalingConfigRequest) -> Result<PutFunctionScalingConfigResponse, Fault> {
+pub async fn put(
+    context: &Context,
+    input: PutFunctionScalingConfigRequest,
+) -> Result<PutFunctionScalingConfigResponse, Fault> {
     let name = names::unqualified(context, input.function_name.as_deref())?;
     let qualifier = input.qualifier.unwrap_or_default();
     let asked = input.function_scaling_config.unwrap_or_default();
     let count = |value: Option<i32>| value.and_then(|value| u32::try_from(value).ok());
-    let scaling = ScalingConfig { min: count(asked.min_execution_environments), max: count(asked.max_execution_environments) };
+    let scaling = ScalingConfig {
+        min: count(asked.min_execution_environments),
+        max: count(asked.max_execution_environments),
+    };
     check(scaling)?;
     let state = context
         .change(|| {
@@ -47,13 +53,18 @@ fn check(scaling: ScalingConfig) -> Result<(), Fault> {
     }
     if let (Some(min), Some(max)) = (min, max) {
         if min > max {
-            return Err(invalid("MinExecutionEnvironments must be less than or equal to MaxExecutionEnvironments."));
+            return Err(invalid(
+                "MinExecutionEnvironments must be less than or equal to MaxExecutionEnvironments.",
+            ));
         }
     }
     Ok(())
 }
 
-pub async fn get(context: &Context, input: GetFunctionScalingConfigRequest) -> Result<GetFunctionScalingConfigResponse, Fault> {
+pub async fn get(
+    context: &Context,
+    input: GetFunctionScalingConfigRequest,
+) -> Result<GetFunctionScalingConfigResponse, Fault> {
     let name = names::unqualified(context, input.function_name.as_deref())?;
     let qualifier = input.qualifier.unwrap_or_default();
     let (version, _) = find(context, &name, &qualifier)?;

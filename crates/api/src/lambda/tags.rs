@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use ondol_core::identity::FunctionReference;
 use ondol_wire::fault::Fault;
-use ondol_wire::lambda::types::{ListTagsRequest, ListTagsResponse, TagResourceRequest, UntagResourceRequest};
+use ondol_wire::lambda::types::{
+    ListTagsRequest, ListTagsResponse, TagResourceRequest, UntagResourceRequest,
+};
 
 use super::{capacity_providers, fault, functions, invalid, names};
 use crate::context::Context;

@@ -1,11 +1,14 @@
 //! Publishing: a numbered version, or `$LATEST.PUBLISHED`, which each publish to it replaces.
 
-use ondol_core::function::{Function, FunctionVersion, LastUpdate, Publication, Reason, ScalingConfig, VersionState};
+use ondol_core::function::{
+    Function, FunctionVersion, LastUpdate, Publication, Reason, ScalingConfig, VersionState,
+};
 use ondol_core::identity::LATEST_PUBLISHED;
 use ondol_store::{Precondition, Transaction, keys};
 use ondol_wire::fault::Fault;
 use ondol_wire::lambda::types::{
-    FunctionConfiguration, ListVersionsByFunctionRequest, ListVersionsByFunctionResponse, PublishVersionRequest,
+    FunctionConfiguration, ListVersionsByFunctionRequest, ListVersionsByFunctionResponse,
+    PublishVersionRequest,
 };
 
 use super::{capacity_providers, fault, functions, invalid, names, page, view};
@@ -29,7 +32,10 @@ impl Published {
     }
 }
 
-pub async fn publish(context: &Context, input: PublishVersionRequest) -> Result<FunctionConfiguration, Fault> {
+pub async fn publish(
+    context: &Context,
+    input: PublishVersionRequest,
+) -> Result<FunctionConfiguration, Fault> {
     let name = names::unqualified(context, input.function_name.as_deref())?;
     context
         .change(|| {
@@ -75,15 +81,23 @@ pub fn prepare(
 ) -> Result<Published, Fault> {
     let provider = &function.configuration.managed_instances.capacity_provider;
     capacity_providers::living(context, provider)?;
-    let publication =
-        Publication { id: publication_id(), configuration: function.configuration.clone(), code: function.code.clone() };
-    let number = if to_latest_published { LATEST_PUBLISHED.to_owned() } else { function.next_version.to_string() };
+    let publication = Publication {
+        id: publication_id(),
+        configuration: function.configuration.clone(),
+        code: function.code.clone(),
+    };
+    let number =
+        if to_latest_published { LATEST_PUBLISHED.to_owned() } else { function.next_version.to_string() };
     let key = keys::version(&function.name, &number);
     let existing = context.document::<FunctionVersion>(&key)?;
-    if existing.is_none() && capacity_providers::versions_of(context, provider)?.len() >= VERSIONS_PER_PROVIDER_MAX {
+    if existing.is_none()
+        && capacity_providers::versions_of(context, provider)?.len() >= VERSIONS_PER_PROVIDER_MAX
+    {
         return Err(fault(
             "FunctionVersionsPerCapacityProviderLimitExceededException",
-            format!("The capacity provider has reached the limit of {VERSIONS_PER_PROVIDER_MAX} function versions."),
+            format!(
+                "The capacity provider has reached the limit of {VERSIONS_PER_PROVIDER_MAX} function versions."
+            ),
         ));
     }
     if !to_latest_published {
@@ -114,13 +128,19 @@ pub fn prepare(
             return Err(fault("ResourceConflictException", text));
         }
         VersionState::Active if before.last_update == LastUpdate::InProgress => {
-            let text = format!("The operation cannot be performed at this time. An update is in progress for resource: {arn}");
+            let text = format!(
+                "The operation cannot be performed at this time. An update is in progress for resource: {arn}"
+            );
             return Err(fault("ResourceConflictException", text));
         }
         // What serves goes on until the new publication is ready.
-        VersionState::Active => {
-            FunctionVersion { serving: before.serving, state: VersionState::Active, state_reason: None, scaling, ..fresh }
-        }
+        VersionState::Active => FunctionVersion {
+            serving: before.serving,
+            state: VersionState::Active,
+            state_reason: None,
+            scaling,
+            ..fresh
+        },
         VersionState::Deactivated | VersionState::Deactivating => {
             FunctionVersion { state: before.state, state_reason: None, scaling, ..fresh }
         }

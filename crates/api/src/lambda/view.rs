@@ -4,8 +4,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ondol_core::capacity_provider::{CapacityProvider, ScalingMode, TypeFilter};
 use ondol_core::function::{
-    Code, Function, FunctionConfiguration, FunctionVersion, LastUpdate, ManagedInstancesConfig, Reason, ScalingConfig,
-    VersionState,
+    Code, Function, FunctionConfiguration, FunctionVersion, LastUpdate, ManagedInstancesConfig, Reason,
+    ScalingConfig, VersionState,
 };
 use ondol_core::identity::{Home, LATEST};
 use ondol_wire::lambda::types;
@@ -72,7 +72,9 @@ fn configuration(home: &Home, of: &FunctionConfiguration, code: &Code) -> types:
         tracing_config: Some(types::TracingConfigResponse { mode: Some("PassThrough".into()) }),
         package_type: Some("Zip".into()),
         architectures: Some(vec![of.architecture.to_string()]),
-        ephemeral_storage: Some(types::EphemeralStorage { size: i32::try_from(of.ephemeral_storage_mib).ok() }),
+        ephemeral_storage: Some(types::EphemeralStorage {
+            size: i32::try_from(of.ephemeral_storage_mib).ok(),
+        }),
         logging_config: Some(types::LoggingConfig {
             log_format: Some("JSON".into()),
             application_log_level: Some(of.logging.application_log_level.clone()),
@@ -87,17 +89,26 @@ fn configuration(home: &Home, of: &FunctionConfiguration, code: &Code) -> types:
 
 /// The hash of a package in base64, as AWS shows it; kept as hex.
 pub fn code_sha256(code: &Code) -> String {
-    let byte = |place: usize| code.sha256.get(2 * place..2 * place + 2).and_then(|hex| u8::from_str_radix(hex, 16).ok());
+    let byte = |place: usize| {
+        code.sha256.get(2 * place..2 * place + 2).and_then(|hex| u8::from_str_radix(hex, 16).ok())
+    };
     STANDARD.encode((0..code.sha256.len() / 2).map_while(byte).collect::<Vec<u8>>())
 }
 
 fn managed_instances(home: &Home, of: &ManagedInstancesConfig) -> types::CapacityProviderConfig {
     types::CapacityProviderConfig {
-        lambda_managed_instances_capacity_provider_config: Some(types::LambdaManagedInstancesCapacityProviderConfig {
-            capacity_provider_arn: Some(home.capacity_provider_arn(&of.capacity_provider)),
-            per_execution_environment_max_concurrency: i32::try_from(of.per_execution_environment_max_concurrency).ok(),
-            execution_environment_memory_gi_b_per_v_cpu: Some(f64::from(of.memory_gib_per_vcpu_hundredths) / 100.0),
-        }),
+        lambda_managed_instances_capacity_provider_config: Some(
+            types::LambdaManagedInstancesCapacityProviderConfig {
+                capacity_provider_arn: Some(home.capacity_provider_arn(&of.capacity_provider)),
+                per_execution_environment_max_concurrency: i32::try_from(
+                    of.per_execution_environment_max_concurrency,
+                )
+                .ok(),
+                execution_environment_memory_gi_b_per_v_cpu: Some(
+                    f64::from(of.memory_gib_per_vcpu_hundredths) / 100.0,
+                ),
+            },
+        ),
     }
 }
 

@@ -91,7 +91,13 @@ impl World {
             environments: BTreeMap::new(),
             machine,
         };
-        Self { picture, memory: Memory::default(), now: PolicyTime(0), coins: Coins::from_seed(1), last: Plan::default() }
+        Self {
+            picture,
+            memory: Memory::default(),
+            now: PolicyTime(0),
+            coins: Coins::from_seed(1),
+            last: Plan::default(),
+        }
     }
 
     fn publish(&mut self, function: &str, id: u128) -> VersionKey {
@@ -116,9 +122,13 @@ impl World {
         for (step, _) in &plan.steps {
             let picture = &mut self.picture;
             match step.clone() {
-                Step::ActivateProvider { name } => picture.providers.get_mut(&name).unwrap().state = ProviderState::Active,
+                Step::ActivateProvider { name } => {
+                    picture.providers.get_mut(&name).unwrap().state = ProviderState::Active
+                }
                 Step::RemoveProvider { name } => drop(picture.providers.remove(&name)),
-                Step::LaunchInstance(instance) => drop(picture.instances.insert(instance.id.clone(), instance)),
+                Step::LaunchInstance(instance) => {
+                    drop(picture.instances.insert(instance.id.clone(), instance))
+                }
                 Step::TerminateInstance { id } => drop(picture.instances.remove(&id)),
                 Step::StartEnvironment { id, mut environment } => {
                     environment.state = start(&environment);
@@ -126,12 +136,15 @@ impl World {
                 }
                 Step::DrainEnvironment { id } => {
                     let reason = Reason::new("Drained", "drained");
-                    picture.environments.get_mut(&id).unwrap().state = EnvironmentState::Ended { reason, was_ready: true };
+                    picture.environments.get_mut(&id).unwrap().state =
+                        EnvironmentState::Ended { reason, was_ready: true };
                 }
                 Step::ForgetEnvironment { id } => drop(picture.environments.remove(&id)),
                 Step::RemoveVersion { key } => drop(picture.versions.remove(&key)),
                 Step::RemoveFunction { name } => drop(picture.functions_deleting.remove(&name)),
-                Step::SetVersion { key, change, .. } => apply(picture.versions.get_mut(&key).unwrap(), change),
+                Step::SetVersion { key, change, .. } => {
+                    apply(picture.versions.get_mut(&key).unwrap(), change)
+                }
             }
         }
         let vcpus: u32 =
@@ -180,7 +193,8 @@ fn three_functions_fit_three_instances_in_three_zones() {
     let keys = [world.publish("a", 1), world.publish("b", 2), world.publish("c", 3)];
     world.settle();
     assert!(keys.iter().all(|key| world.state(key) == VersionState::Active));
-    let zones: BTreeSet<&str> = world.picture.instances.values().map(|i| i.availability_zone.as_str()).collect();
+    let zones: BTreeSet<&str> =
+        world.picture.instances.values().map(|i| i.availability_zone.as_str()).collect();
     assert_eq!(zones, BTreeSet::from(["us-east-1a", "us-east-1b", "us-east-1c"]));
     assert_eq!(world.picture.instances.len(), 3);
     for id in 1..=3 {
@@ -213,7 +227,8 @@ fn a_runtime_that_is_not_installed_and_a_foreign_architecture_fail_with_the_mend
     let key = world.publish("a", 1);
     world.picture.versions.get_mut(&key).unwrap().publication.configuration.runtime = "nodejs24.x".into();
     let arm = world.publish("b", 2);
-    world.picture.versions.get_mut(&arm).unwrap().publication.configuration.architecture = Architecture::Arm64;
+    world.picture.versions.get_mut(&arm).unwrap().publication.configuration.architecture =
+        Architecture::Arm64;
     world.settle();
     let reason = |key| world.picture.versions[key].state_reason.clone().unwrap();
     assert_eq!(reason(&key).code, "InvalidRuntime");
@@ -234,7 +249,10 @@ fn three_failed_starts_fail_the_version_with_the_last_reason() {
         world.now = world.now.plus_seconds(400);
     }
     assert_eq!(world.state(&key), VersionState::Failed);
-    assert_eq!(world.picture.versions[&key].state_reason.clone().unwrap().code, "FunctionError.RuntimeInitError");
+    assert_eq!(
+        world.picture.versions[&key].state_reason.clone().unwrap().code,
+        "FunctionError.RuntimeInitError"
+    );
 }
 
 #[test]
@@ -263,13 +281,18 @@ fn a_failed_roll_over_keeps_what_serves() {
     for _ in 0..5 {
         world.turn(|e| match e.publication.0 {
             1 => EnvironmentState::Ready,
-            _ => EnvironmentState::Ended { reason: Reason::new("FunctionError.RuntimeInitError", "x"), was_ready: false },
+            _ => EnvironmentState::Ended {
+                reason: Reason::new("FunctionError.RuntimeInitError", "x"),
+                was_ready: false,
+            },
         });
         world.now = world.now.plus_seconds(400);
     }
     let version = &world.picture.versions[&key];
     assert_eq!((version.state, world.running(1), world.running(2)), (VersionState::Active, 3, 0));
-    assert!(matches!(&version.last_update, LastUpdate::Failed(reason) if reason.code == "FunctionError.RuntimeInitError"));
+    assert!(
+        matches!(&version.last_update, LastUpdate::Failed(reason) if reason.code == "FunctionError.RuntimeInitError")
+    );
 }
 
 #[test]
@@ -296,7 +319,8 @@ fn a_crashed_environment_is_replaced_at_once() {
     world.settle();
     let first = *world.picture.environments.keys().next().unwrap();
     let reason = Reason::new("Runtime.ExitError", "exit status 1");
-    world.picture.environments.get_mut(&first).unwrap().state = EnvironmentState::Ended { reason, was_ready: true };
+    world.picture.environments.get_mut(&first).unwrap().state =
+        EnvironmentState::Ended { reason, was_ready: true };
     world.turn(|_| EnvironmentState::Ready);
     assert_eq!(world.running(1), 3);
     assert!(!world.picture.environments.contains_key(&first));
