@@ -206,7 +206,7 @@ impl Machine {
                     match live.phase {
                         Phase::Ready => self.drain(*id),
                         Phase::Launching | Phase::Starting { .. } => {
-                            self.end(*id, "It was drained before it was ready.").await?
+                            self.end(*id, "It was drained before it was ready.").await?;
                         }
                         _ => {}
                     }
@@ -275,7 +275,7 @@ impl Machine {
                 self.ended(environment, Reason::new("InternalError", text), false);
             }
             LauncherEvent::Exited { environment, exit } => {
-                self.command(environment, ShardCommand::End { environment, exit })
+                self.command(environment, ShardCommand::End { environment, exit });
             }
         }
         Ok(())

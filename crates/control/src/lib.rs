@@ -17,7 +17,7 @@ use ondol_core::function::{FunctionVersion, LastUpdate, Reason, VersionKey, Vers
 use ondol_core::identity::{EnvironmentId, Home, PublicationId};
 use ondol_core::instance_type::by_name;
 use ondol_core::time::PolicyTime;
-use ondol_observe::clock;
+use ondol_observe::{clock, notice};
 use ondol_protocol::assignment::{Assignment, EnvironmentAssignment, Generation, InstanceShare, Report};
 use ondol_store::{Committed, Precondition, Store, StoreError, Transaction, keys};
 use tokio::sync::watch;
@@ -89,7 +89,7 @@ impl Control {
                     plan.wake_at
                 }
                 Err(error) => {
-                    eprintln!("error: taking a picture of the store: {error}; trying again");
+                    notice::error(&format!("taking a picture of the store: {error}; trying again"));
                     memory = Memory::default();
                     Some(clock::policy().plus_seconds(5))
                 }
@@ -166,7 +166,7 @@ impl Control {
                 stored => self.store_step(stored).await,
             };
             if let Err(error) = done {
-                eprintln!("error: carrying out {step:?}: {error}");
+                notice::error(&format!("carrying out {step:?}: {error}"));
                 break;
             }
         }

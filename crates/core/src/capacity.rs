@@ -226,7 +226,7 @@ impl Planner<'_> {
         let Some(version) = self.picture.versions.get(key).cloned() else { return };
         match version.state {
             VersionState::Deleting | VersionState::Failed => {
-                self.drain_all(&version, "the version is not to run")
+                self.drain_all(&version, "the version is not to run");
             }
             VersionState::Deactivating => {
                 self.drain_all(&version, "the scaling config sets Min and Max to 0");

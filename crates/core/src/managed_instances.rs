@@ -103,6 +103,6 @@ mod tests {
     fn vcpus_follow_memory_and_ratio() {
         assert_eq!(check(&configuration("nodejs24.x", 4096, 128, 200)), Ok(()));
         assert_eq!(configuration("nodejs24.x", 8192, 1, 400).vcpus(), 2);
-        assert_eq!(check(&configuration("nodejs24.x", 2048, 1, 400)).is_err(), true);
+        assert!(check(&configuration("nodejs24.x", 2048, 1, 400)).is_err());
     }
 }

@@ -1,4 +1,5 @@
 //! Real environments on this machine's kernel. Needs root, as the server does, and fails without it.
+#![allow(clippy::unwrap_used)]
 
 use std::io::Read as _;
 use std::os::fd::OwnedFd;

@@ -2,4 +2,5 @@
 //! Also the shells' only reading of the clock.
 
 pub mod clock;
+pub mod notice;
 pub mod usage;

@@ -132,7 +132,7 @@ impl KeyRing {
             if modified != cache.modified {
                 match read(&self.data_dir) {
                     Ok(issued) => (cache.issued, cache.modified) = (issued, modified),
-                    Err(error) => eprintln!("error: {error:#}"),
+                    Err(error) => ondol_observe::notice::error(&format!("{error:#}")),
                 }
             }
         }

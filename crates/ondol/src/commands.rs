@@ -67,10 +67,10 @@ pub fn keys(command: KeysCommand) -> Result<()> {
             eprintln!("The secret is shown only now.");
         }
         KeysCommand::List(address) => {
-            access_keys::list(&address.data_dir)?.iter().for_each(|id| println!("{id}"))
+            access_keys::list(&address.data_dir)?.iter().for_each(|id| println!("{id}"));
         }
         KeysCommand::Delete { access_key_id, address } => {
-            access_keys::delete(&address.data_dir, &access_key_id)?
+            access_keys::delete(&address.data_dir, &access_key_id)?;
         }
     }
     Ok(())

@@ -19,6 +19,7 @@ use ondol_invoke::directory::Directory;
 use ondol_invoke::front::{HostPolicy, accept};
 use ondol_invoke::shard::{Hop, Shard, Shared};
 use ondol_launcher::{cgroup, channel};
+use ondol_observe::notice;
 use ondol_observe::usage::usage_channel;
 use ondol_protocol::assignment::{Assignment, Report};
 use ondol_store::Store;
@@ -86,8 +87,8 @@ pub fn up(arguments: &Up) -> Result<()> {
         credentials: Box::new(move |environment| session_keys.session(environment.0)),
     };
     if !contained {
-        eprintln!(
-            "WARNING: --containment process: functions run as plain processes of this user. They can read this server's data and each other's. For development only."
+        notice::warning(
+            "--containment process: functions run as plain processes of this user. They can read this server's data and each other's. For development only.",
         );
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -182,11 +183,15 @@ async fn run(arguments: &Up, parts: Parts) -> Result<()> {
 }
 
 fn announce(arguments: &Up, port: u16) {
-    println!("Ondol {} is ready. Point AWS tools at it:\n", env!("CARGO_PKG_VERSION"));
-    print!("{}", exports(&arguments.address, port));
-    println!();
-    // Whoever started us may wait for these lines on a pipe.
-    let _ = std::io::Write::flush(&mut std::io::stdout());
+    let text = format!(
+        "Ondol {} is ready. Point AWS tools at it:\n\n{}\n",
+        env!("CARGO_PKG_VERSION"),
+        exports(&arguments.address, port)
+    );
+    // Whoever started us may have stopped listening; that is no reason to end.
+    let mut out = std::io::stdout();
+    let _ =
+        std::io::Write::write_all(&mut out, text.as_bytes()).and_then(|()| std::io::Write::flush(&mut out));
 }
 
 /// Each shard has a thread, a single-threaded runtime and a handle on the one listening socket.
@@ -206,7 +211,7 @@ fn start_shards(listener: &TcpListener, ends: Vec<ShardEnd>, shared: &Shared) ->
         std::thread::Builder::new().name(format!("invoke-{number}")).spawn(move || {
             let served = run_shard(listener, end, hops, others, shared, seed);
             if let Err(error) = served {
-                eprintln!("error: invoke thread {number}: {error:#}");
+                notice::error(&format!("invoke thread {number}: {error:#}"));
                 std::process::exit(1);
             }
         })?;

@@ -160,13 +160,13 @@ mod tests {
     fn lambda_errors_carry_type_and_their_own_spelling_of_message() {
         let fault = Fault::of(&SERVICE, "ResourceNotFoundException", "gone");
         let answer = fault.answer(ErrorFormat::RestJson, Some(&SERVICE), "id-1");
-        assert_eq!((answer.status, answer.body.as_str()), (404, r#"{"Message":"gone","Type":"User"}"#));
+        assert_eq!((answer.status, answer.body.as_str()), (404, r#"{"Type":"User","Message":"gone"}"#));
         let fault = Fault::of(&SERVICE, "TooManyRequestsException", "Rate Exceeded.")
             .with_member("Reason", "ConcurrentInvocationLimitExceeded");
         let answer = fault.answer(ErrorFormat::RestJson, Some(&SERVICE), "id-1");
         assert_eq!(
             answer.body,
-            r#"{"Reason":"ConcurrentInvocationLimitExceeded","Type":"User","message":"Rate Exceeded."}"#
+            r#"{"Type":"User","message":"Rate Exceeded.","Reason":"ConcurrentInvocationLimitExceeded"}"#
         );
         assert!(answer.headers.contains(&("x-amzn-errortype", "TooManyRequestsException".into())));
     }

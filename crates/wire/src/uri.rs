@@ -62,7 +62,7 @@ pub fn match_path<'t>(template: &'t str, path: &str) -> Option<Vec<(&'t str, Str
                 labels.push((label.trim_end_matches('+'), percent_decode(&rest.join("/"))));
             }
             Some(label) => {
-                labels.push((label, percent_decode(parts.next().filter(|part| !part.is_empty())?)))
+                labels.push((label, percent_decode(parts.next().filter(|part| !part.is_empty())?)));
             }
             None if parts.next() == Some(expected) => {}
             None => return None,

@@ -1,0 +1,73 @@
+"""Kill and start again: everything is there, environments come back, nothing of the dead server is left."""
+
+from pathlib import Path
+
+from conftest import LATEST_PUBLISHED, wait_until
+from test_api import PYTHON
+
+
+def processes_of(server):
+    """Processes whose control group belongs to this server."""
+    found = []
+    for group in Path("/proc").glob("[0-9]*/cgroup"):
+        try:
+            if any(f"/ondol/{name}/" in group.read_text() for name in server_groups(server)):
+                found.append(group.parent.name)
+        except OSError:
+            pass
+    return found
+
+
+def server_groups(server):
+    from hashlib import sha256
+
+    return ["s-" + sha256(str(Path(server.folder).resolve()).encode()).hexdigest()[:12]]
+
+
+def test_killed_and_started_again(own_server):
+    server = own_server
+    server.deploy("kept", PYTHON, concurrency=4)
+    server.client.put_function_scaling_config(
+        FunctionName="kept", Qualifier=LATEST_PUBLISHED, FunctionScalingConfig={"MinExecutionEnvironments": 2, "MaxExecutionEnvironments": 2}
+    )
+    wait_until(lambda: len(server.ready("kept")) == 2, "two environments")
+    before = server.client.get_function(FunctionName="kept")["Configuration"]
+    instances = sorted(i["id"] for p in server.status()["capacityProviders"] for i in p["instances"])
+    assert processes_of(server)
+    server.kill()
+    wait_until(lambda: not processes_of(server), "the dead server's environments to end")
+
+    server.start()
+    assert server.client.get_function(FunctionName="kept")["Configuration"] == before
+    wait_until(lambda: len(server.ready("kept")) == 2, "two environments again")
+    assert sorted(i["id"] for p in server.status()["capacityProviders"] for i in p["instances"]) == instances
+    assert server.invoke("kept", {"x": 1}) == (None, {"x": 1})
+
+    server.stop()
+    assert server.process.returncode == 0
+    assert processes_of(server) == []
+    assert not list(Path("/sys/fs/cgroup").glob(f"*/ondol/{server_groups(server)[0]}"))
+    assert list(Path(server.folder, "run").iterdir()) == []
+
+
+def test_keys_for_other_addresses(own_server):
+    import subprocess
+
+    from conftest import BIN
+    from test_api import fault
+
+    made = subprocess.run([BIN, "keys", "create", "--data-dir", own_server.folder], capture_output=True, text=True, check=True)
+    pairs = dict(line.removeprefix("export ").split("=", 1) for line in made.stdout.splitlines())
+    client = own_server.make_client(key=pairs["AWS_ACCESS_KEY_ID"], secret=pairs["AWS_SECRET_ACCESS_KEY"])
+
+    def works():
+        try:
+            return client.list_functions()["Functions"] == []
+        except client.exceptions.ClientError as error:
+            assert error.response["Error"]["Code"] == "UnrecognizedClientException"
+
+    wait_until(works, "the key to be seen")
+    own_server.stop()
+    own_server.flags = ("--listen", "0.0.0.0")
+    own_server.start()
+    assert fault(own_server.client.list_functions)[0] == "UnrecognizedClientException", "test/test is for the loopback only"

@@ -1,0 +1,73 @@
+//! `cargo xtask test`: all that CI needs, cheapest first.
+
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+
+use crate::prepare::{packages, python, runtimes, rust_example, say, server};
+use crate::shell::{repository, run};
+use crate::{bench, codegen};
+
+const CARGO_DENY: &str = "0.20.2";
+
+pub fn test() -> Result<()> {
+    let started = Instant::now();
+    let cargo = || {
+        let mut command = Command::new(env!("CARGO"));
+        command.current_dir(repository());
+        command
+    };
+    say("formatting, generated code");
+    run(cargo().args(["fmt", "--all", "--check"]))?;
+    codegen::codegen(&["--check".to_owned()])?;
+    say("lints");
+    run(cargo().args(["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
+    licences()?;
+    say("unit tests, and contained processes on this kernel");
+    run(cargo().args(["test", "--quiet", "--workspace"]))?;
+    let server = server()?;
+    let example = rust_example()?;
+    runtimes(&server)?;
+    let python = python()?;
+    say("black-box tests with boto3 and AWS's runtime clients");
+    let root = repository();
+    run(Command::new(&python)
+        .current_dir(&root)
+        .args(["-m", "pytest", "-c", "tests/pytest.ini", "tests"])
+        .env("ONDOL_BIN", &server)
+        .env("ONDOL_RUST_EXAMPLE", &example)
+        .env("PYTHONDONTWRITEBYTECODE", "1"))?;
+    bench::bench(&["--quick".to_owned()])?;
+    say(&format!("all passed in {} s", started.elapsed().as_secs()));
+    Ok(())
+}
+
+/// Licences, bans and sources of every crate. The advisory database is left to where it can be reached.
+fn licences() -> Result<()> {
+    packages(&[("cc", "gcc")])?;
+    let installed = Command::new(env!("CARGO"))
+        .args(["deny", "--version"])
+        .output()
+        .is_ok_and(|output| output.status.success());
+    if !installed {
+        say("installing cargo-deny");
+        run(Command::new(env!("CARGO")).args([
+            "install",
+            "--quiet",
+            "--locked",
+            "cargo-deny",
+            "--version",
+            CARGO_DENY,
+        ]))?;
+    }
+    say("licences");
+    let checked = Command::new(env!("CARGO"))
+        .current_dir(repository())
+        .args(["deny", "--log-level", "error", "check", "licenses", "bans", "sources"])
+        .status()?;
+    if !checked.success() {
+        bail!("cargo deny refuses a dependency");
+    }
+    Ok(())
+}
