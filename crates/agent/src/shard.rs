@@ -14,8 +14,8 @@ use ondol_protocol::invocation::{Deliver, Invocation, Refused, Reply};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-pub use crate::host::Gauge;
-use crate::host::{Host, ShardEvent};
+use crate::host::Host;
+pub use crate::host::{Gauge, ShardEvent};
 use crate::runtime_api;
 
 /// What the machine asks of a shard.
@@ -49,6 +49,19 @@ pub struct Adopted {
 pub struct ShardEnd {
     pub(crate) commands: mpsc::UnboundedReceiver<ShardCommand>,
     pub(crate) events: mpsc::UnboundedSender<(EnvironmentId, ShardEvent)>,
+}
+
+/// A machine's side of a line to one shard.
+pub type MachineEnd =
+    (mpsc::UnboundedSender<ShardCommand>, mpsc::UnboundedReceiver<(EnvironmentId, ShardEvent)>);
+
+impl ShardEnd {
+    /// A line between a machine and one shard.
+    pub fn line() -> (MachineEnd, Self) {
+        let (commands, received) = mpsc::unbounded_channel();
+        let (events, heard) = mpsc::unbounded_channel();
+        ((commands, heard), Self { commands: received, events })
+    }
 }
 
 struct Resident {

@@ -1,0 +1,469 @@
+//! A hostile runtime against the Runtime API of one execution environment, over real sockets.
+#![allow(clippy::unwrap_used)]
+
+use std::cell::RefCell;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::BodyExt as _;
+use ondol_agent::shard::{Adopted, Environments, Gauge, MachineEnd, ShardCommand, ShardEnd, ShardEvent};
+use ondol_core::function::*;
+use ondol_core::gate::Event as GateEvent;
+use ondol_core::identity::{EnvironmentId, InstanceId, PublicationId, RequestId};
+use ondol_protocol::assignment::{EnvironmentAssignment, InstanceShare};
+use ondol_protocol::containment::Exit;
+use ondol_protocol::invocation::{Deliver, Invocation, Refused, Reply};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+
+const ENVIRONMENT: EnvironmentId = EnvironmentId(7);
+
+struct Rig {
+    environments: Environments,
+    machine: MachineEnd,
+    address: std::net::SocketAddr,
+    gate: Rc<RefCell<Vec<GateEvent>>>,
+    gauge: Arc<Gauge>,
+    /// The function's side of its output, kept open.
+    _output: [OwnedFd; 2],
+    _folder: Folder,
+}
+
+struct Folder(std::path::PathBuf);
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn assignment(limit: u32) -> EnvironmentAssignment {
+    let configuration = FunctionConfiguration {
+        runtime: "python3.13".into(),
+        role: String::new(),
+        handler: "app.handler".into(),
+        description: String::new(),
+        timeout_seconds: 3,
+        memory_size_mib: 2048,
+        ephemeral_storage_mib: 512,
+        architecture: Architecture::X86_64,
+        environment: Default::default(),
+        logging: FunctionLogging {
+            application_log_level: "INFO".into(),
+            system_log_level: "INFO".into(),
+            log_group: "/aws/lambda/f".into(),
+        },
+        managed_instances: ManagedInstancesConfig {
+            capacity_provider: "cp".into(),
+            per_execution_environment_max_concurrency: limit,
+            memory_gib_per_vcpu_hundredths: 200,
+        },
+    };
+    let code = Code { sha256: "00".into(), size_bytes: 1 };
+    EnvironmentAssignment {
+        version: VersionKey { function: "f".into(), version: "1".into() },
+        function_arn: "arn:aws:lambda:us-east-1:000000000000:function:f:1".into(),
+        publication: Arc::new(Publication { id: PublicationId(1), configuration, code }),
+        instance: InstanceShare {
+            id: InstanceId("i-0".into()),
+            availability_zone: "a".into(),
+            vcpus: 4,
+            memory_mib: 8192,
+        },
+        vcpus: 1,
+        draining: false,
+    }
+}
+
+impl Rig {
+    fn new(limit: u32) -> Self {
+        static NUMBER: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let folder = std::env::temp_dir().join(format!("ondol-rapi-{}-{number}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stdout, stdout_inside) = rustix::pipe::pipe().unwrap();
+        let (stderr, stderr_inside) = rustix::pipe::pipe().unwrap();
+        let logs = std::os::unix::net::UnixListener::bind(folder.join("log.sock")).unwrap();
+        let (machine, end) = ShardEnd::line();
+        let environments = Environments::default();
+        let gate: Rc<RefCell<Vec<GateEvent>>> = Rc::default();
+        let heard = Rc::clone(&gate);
+        tokio::task::spawn_local(
+            environments.clone().run(end, Rc::new(move |event| heard.borrow_mut().push(event))),
+        );
+        let gauge: Arc<Gauge> = Arc::default();
+        let adopted = Adopted {
+            environment: ENVIRONMENT,
+            assignment: assignment(limit),
+            runtime_api: listener.into(),
+            stdout,
+            stderr,
+            log_socket: logs.into(),
+            gauge: Arc::clone(&gauge),
+        };
+        machine.0.send(ShardCommand::Adopt(Box::new(adopted))).unwrap();
+        Self {
+            environments,
+            machine,
+            address,
+            gate,
+            gauge,
+            _output: [stdout_inside, stderr_inside],
+            _folder: Folder(folder),
+        }
+    }
+
+    fn invoke(&self, number: u64, timeout_millis: u64) -> (RequestId, JoinHandle<Result<Reply, Refused>>) {
+        let request = RequestId::from_random(number, number);
+        let invocation = Invocation {
+            request,
+            publication: PublicationId(1),
+            payload: Bytes::from(format!(r#"{{"n":{number}}}"#)),
+            timeout_millis,
+            invoked_arn: "arn:aws:lambda:us-east-1:000000000000:function:f".into(),
+            client_context: None,
+            trace_id: Some("Root=1-2-3".into()),
+            wants_log_tail: false,
+        };
+        let environments = self.environments.clone();
+        let reply =
+            tokio::task::spawn_local(async move { environments.deliver(ENVIRONMENT, invocation).await });
+        (request, reply)
+    }
+
+    /// Parks a poll; it is parked for certain when this returns.
+    async fn poll(&self) -> Connection {
+        let parked = self.parked();
+        let mut connection = Connection::open(self.address).await;
+        connection.write("GET /2018-06-01/runtime/invocation/next HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        until(|| self.parked() == parked + 1).await;
+        connection
+    }
+
+    fn parked(&self) -> usize {
+        self.gauge.parked_polls.load(Ordering::Relaxed)
+    }
+
+    fn in_flight(&self) -> usize {
+        self.gauge.in_flight.load(Ordering::Relaxed)
+    }
+
+    async fn event(&mut self) -> ShardEvent {
+        self.machine.1.recv().await.unwrap().1
+    }
+
+    async fn post(&self, path: &str, body: &[u8]) -> (u16, String) {
+        let mut connection = Connection::open(self.address).await;
+        connection.post(path, "", body).await;
+        let answer = connection.read().await;
+        (answer.status, answer.body)
+    }
+}
+
+/// Waits for a state, not for a time.
+async fn until(condition: impl Fn() -> bool) {
+    while !condition() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+struct Connection(TcpStream);
+
+struct HttpAnswer {
+    status: u16,
+    head: String,
+    body: String,
+}
+
+impl HttpAnswer {
+    fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+    }
+
+    fn request_id(&self) -> String {
+        self.header("lambda-runtime-aws-request-id").unwrap().to_owned()
+    }
+}
+
+impl Connection {
+    async fn open(address: std::net::SocketAddr) -> Self {
+        Self(TcpStream::connect(address).await.unwrap())
+    }
+
+    async fn write(&mut self, text: &str) {
+        self.0.write_all(text.as_bytes()).await.unwrap();
+    }
+
+    async fn post(&mut self, path: &str, headers: &str, body: &[u8]) {
+        let length = body.len();
+        self.write(&format!(
+            "POST /2018-06-01/{path} HTTP/1.1\r\nHost: x\r\n{headers}Content-Length: {length}\r\n\r\n"
+        ))
+        .await;
+        // A server that refuses early may close before it has read everything.
+        let _ = self.0.write_all(body).await;
+    }
+
+    async fn read(&mut self) -> HttpAnswer {
+        let mut bytes = Vec::new();
+        loop {
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            if let Some((head, body)) = text.split_once("\r\n\r\n") {
+                let length = head
+                    .lines()
+                    .find_map(|line| line.strip_prefix("content-length: ")?.parse::<usize>().ok());
+                if body.len() >= length.unwrap_or(0) {
+                    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+                    return HttpAnswer { status, head: head.to_owned(), body: body.to_owned() };
+                }
+            }
+            let mut buffer = [0; 4096];
+            let read = self.0.read(&mut buffer).await.unwrap();
+            assert!(read > 0, "the connection ended after {text:?}");
+            bytes.extend_from_slice(&buffer[..read]);
+        }
+    }
+}
+
+async fn text(reply: JoinHandle<Result<Reply, Refused>>) -> (Option<&'static str>, String) {
+    let reply = reply.await.unwrap().unwrap();
+    let body = reply.body.collect().await.unwrap().to_bytes();
+    (reply.function_error, String::from_utf8(body.to_vec()).unwrap())
+}
+
+/// Runs a test on one thread, as a shard does.
+fn on_a_shard(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    tokio::task::LocalSet::new().block_on(&runtime, async {
+        tokio::time::timeout(Duration::from_secs(60), test).await.unwrap();
+    });
+}
+
+#[test]
+fn headers_codes_and_a_second_answer() {
+    on_a_shard(async {
+        let mut rig = Rig::new(4);
+        let mut poll = rig.poll().await;
+        assert!(matches!(rig.event().await, ShardEvent::Ready));
+        let (request, reply) = rig.invoke(1, 3_000);
+        let next = poll.read().await;
+        assert_eq!((next.status, next.body.as_str(), next.request_id()), (200, r#"{"n":1}"#, request.uuid()));
+        assert_eq!(next.header("content-type"), Some("application/json"));
+        assert_eq!(next.header("lambda-runtime-trace-id"), Some("Root=1-2-3"));
+        assert!(
+            next.header("lambda-runtime-deadline-ms").unwrap().parse::<u64>().unwrap() > 1_700_000_000_000
+        );
+        assert!(next.header("lambda-runtime-invoked-function-arn").unwrap().ends_with(":function:f"));
+
+        let path = format!("runtime/invocation/{}/response", request.uuid());
+        let mut odd = Connection::open(rig.address).await;
+        odd.post(&path, "Lambda-Runtime-Function-Response-Mode: buffered\r\n", b"x").await;
+        assert!(odd.read().await.body.contains("InvalidFunctionResponseMode"));
+        assert_eq!(rig.post(&path, b"\"yes\"").await, (202, r#"{"status":"OK"}"#.into()));
+        assert_eq!(text(reply).await, (None, "\"yes\"".into()));
+        let again = rig.post(&path, b"\"no\"").await;
+        assert!(again.0 == 400 && again.1.contains("InvalidRequestID"), "{again:?}");
+        assert_eq!(rig.post("runtime/invocation/nonsense/response", b"").await.0, 400);
+        assert_eq!(rig.post("runtime/invocation/next", b"").await.0, 405);
+        assert_eq!(rig.post("elsewhere", b"").await.0, 404);
+    });
+}
+
+#[test]
+fn polls_are_served_in_order_and_a_gone_client_is_passed_over() {
+    on_a_shard(async {
+        let rig = Rig::new(4);
+        let first = rig.poll().await;
+        let mut second = rig.poll().await;
+        let mut third = rig.poll().await;
+        drop(first);
+        // Whether or not the server has seen the end yet, the invocation must not go there.
+        let (a, reply_a) = rig.invoke(1, 3_000);
+        assert_eq!(second.read().await.request_id(), a.uuid());
+        let (b, _reply_b) = rig.invoke(2, 3_000);
+        assert_eq!(third.read().await.request_id(), b.uuid());
+        rig.post(&format!("runtime/invocation/{}/response", a.uuid()), b"1").await;
+        assert_eq!(text(reply_a).await.1, "1");
+    });
+}
+
+#[test]
+fn more_polls_than_slots_give_no_more_in_flight() {
+    on_a_shard(async {
+        let rig = Rig::new(1);
+        let mut polls = [rig.poll().await, rig.poll().await, rig.poll().await];
+        let (first, reply) = rig.invoke(1, 3_000);
+        polls[0].read().await;
+        let (_, refused) = rig.invoke(2, 3_000);
+        assert!(refused.await.unwrap().is_err());
+        assert_eq!((rig.in_flight(), rig.parked()), (1, 2));
+        rig.post(&format!("runtime/invocation/{}/response", first.uuid()), b"1").await;
+        assert_eq!(text(reply).await.1, "1");
+        assert_eq!(rig.in_flight(), 0);
+        let released =
+            rig.gate.borrow().iter().filter(|event| matches!(event, GateEvent::SlotReleased { .. })).count();
+        assert_eq!(released, 1);
+    });
+}
+
+#[test]
+fn a_late_answer_is_gone_once_and_then_unknown() {
+    on_a_shard(async {
+        let rig = Rig::new(1);
+        let mut poll = rig.poll().await;
+        let (request, reply) = rig.invoke(1, 50);
+        poll.read().await;
+        let (error, body) = text(reply).await;
+        assert_eq!(error, Some("Unhandled"));
+        assert!(
+            body.contains("Sandbox.Timedout") && body.contains("Task timed out after 0.05 seconds"),
+            "{body}"
+        );
+        assert_eq!(rig.in_flight(), 1, "the code still holds its slot");
+        let path = format!("runtime/invocation/{}/response", request.uuid());
+        let late = rig.post(&path, b"1").await;
+        assert!(late.0 == 410 && late.1.contains("InvokeTimeout"), "{late:?}");
+        assert_eq!(rig.post(&path, b"1").await.0, 400);
+        assert_eq!(rig.in_flight(), 0);
+    });
+}
+
+#[test]
+fn a_free_slot_waits_for_a_poll_that_comes_late() {
+    on_a_shard(async {
+        let rig = Rig::new(1);
+        let (request, reply) = rig.invoke(1, 3_000);
+        until(|| rig.in_flight() == 1).await;
+        assert_eq!(
+            rig.post(&format!("runtime/invocation/{}/response", request.uuid()), b"0").await.0,
+            400,
+            "not handed over yet"
+        );
+        let mut poll = Connection::open(rig.address).await;
+        poll.write("GET /2018-06-01/runtime/invocation/next HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        assert_eq!(poll.read().await.request_id(), request.uuid());
+        rig.post(&format!("runtime/invocation/{}/response", request.uuid()), b"1").await;
+        assert_eq!(text(reply).await.1, "1");
+    });
+}
+
+#[test]
+fn sizes_are_bounded() {
+    on_a_shard(async {
+        let rig = Rig::new(2);
+        let mut poll = rig.poll().await;
+        let (request, reply) = rig.invoke(1, 3_000);
+        poll.read().await;
+        let path = format!("runtime/invocation/{}", request.uuid());
+        assert_eq!(rig.post(&format!("{path}/error"), &vec![b'x'; (1 << 20) + 1]).await.0, 413);
+        let answer = rig.post(&format!("{path}/response"), &vec![b'x'; 6_291_557]).await;
+        assert_eq!(answer.0, 413);
+        assert!(text(reply).await.1.contains("Function.ResponseSizeTooLarge"));
+
+        // A length that is a lie is found out while reading.
+        let mut poll = rig.poll().await;
+        let (request, reply) = rig.invoke(2, 3_000);
+        poll.read().await;
+        let mut liar = Connection::open(rig.address).await;
+        let path = format!("/2018-06-01/runtime/invocation/{}/response", request.uuid());
+        liar.write(&format!("POST {path} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")).await;
+        let chunk =
+            [format!("{:x}\r\n", 1 << 20).into_bytes(), vec![b'x'; 1 << 20], b"\r\n".to_vec()].concat();
+        for _ in 0..7 {
+            if liar.0.write_all(&chunk).await.is_err() {
+                break;
+            }
+        }
+        assert!(text(reply).await.1.contains("Function.ResponseSizeTooLarge"));
+    });
+}
+
+#[test]
+fn a_body_that_breaks_off_fails_its_own_invocation_only() {
+    on_a_shard(async {
+        let rig = Rig::new(2);
+        let mut poll = rig.poll().await;
+        let (request, reply) = rig.invoke(1, 3_000);
+        poll.read().await;
+        let mut cut = Connection::open(rig.address).await;
+        let path = format!("/2018-06-01/runtime/invocation/{}/response", request.uuid());
+        cut.write(&format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nonly this")).await;
+        cut.0.shutdown().await.unwrap();
+        assert!(text(reply).await.1.contains("Runtime.TruncatedResponse"));
+        let mut garbage = Connection::open(rig.address).await;
+        garbage.write("\x01\x02\x03 what / is this\r\n\r\n").await;
+        let mut poll = rig.poll().await;
+        let (request, _reply) = rig.invoke(2, 3_000);
+        assert_eq!(poll.read().await.request_id(), request.uuid());
+    });
+}
+
+#[test]
+fn a_streamed_answer_that_fails_says_so_in_its_trailers() {
+    on_a_shard(async {
+        let rig = Rig::new(1);
+        let mut poll = rig.poll().await;
+        let (request, reply) = rig.invoke(1, 3_000);
+        poll.read().await;
+        let mut stream = Connection::open(rig.address).await;
+        let path = format!("/2018-06-01/runtime/invocation/{}/response", request.uuid());
+        stream
+            .write(&format!(
+                "POST {path} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTrailer: Lambda-Runtime-Function-Error-Type\r\n\
+                 Lambda-Runtime-Function-Response-Mode: streaming\r\n\r\n4\r\nhalf\r\n0\r\n\
+                 Lambda-Runtime-Function-Error-Type: Function.Broke\r\n\r\n"
+            ))
+            .await;
+        assert_eq!(stream.read().await.status, 202);
+        let (error, body) = text(reply).await;
+        assert!(error.is_some() && body.contains("Function.Broke"), "{body}");
+    });
+}
+
+#[test]
+fn the_first_error_of_initialisation_wins() {
+    on_a_shard(async {
+        let mut rig = Rig::new(1);
+        let error = br#"{"errorType":"Runtime.ImportModuleError","errorMessage":"no module app"}"#;
+        assert_eq!(rig.post("runtime/init/error", error).await.0, 202);
+        assert!(matches!(rig.event().await, ShardEvent::InitFailed));
+        assert_eq!(rig.post("runtime/init/error", br#"{"errorType":"Other"}"#).await.0, 403);
+        rig.machine.0.send(ShardCommand::End { environment: ENVIRONMENT, exit: Exit::Code(0) }).unwrap();
+        match rig.event().await {
+            ShardEvent::Ended { reason, was_ready } => {
+                assert!(!was_ready);
+                assert_eq!(reason.text, "Runtime.ImportModuleError: no module app");
+            }
+            other => panic!("{other:?}"),
+        }
+    });
+}
+
+#[test]
+fn when_the_process_ends_the_handed_fail_and_the_waiting_go_elsewhere() {
+    on_a_shard(async {
+        let rig = Rig::new(2);
+        let mut poll = rig.poll().await;
+        let (request, handed) = rig.invoke(1, 3_000);
+        poll.read().await;
+        let (_, waiting) = rig.invoke(2, 3_000);
+        until(|| rig.in_flight() == 2).await;
+        rig.machine.0.send(ShardCommand::End { environment: ENVIRONMENT, exit: Exit::Code(1) }).unwrap();
+        let (error, body) = text(handed).await;
+        let told = format!("RequestId: {} Error: Runtime exited with error: exit status 1", request.uuid());
+        assert!(error.is_some() && body.contains("Runtime.ExitError") && body.contains(&told), "{body}");
+        assert!(
+            waiting.await.unwrap().is_err(),
+            "it was never handed over, so it may go to another environment"
+        );
+        let closed = GateEvent::Closed { environment: ENVIRONMENT };
+        assert!(rig.gate.borrow().contains(&closed));
+    });
+}
