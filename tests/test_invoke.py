@@ -174,3 +174,36 @@ def handler(event, context):
     assert (seen["task"], seen["root"], seen["tmp"]) == ("Read-only file system", "Read-only file system", "worked")
     assert seen["cpu"] == ["100000", "100000"]
     assert seen["full"] == "No space left on device"
+
+
+WORKER_ENDS = {
+    "python3.13": ("app.handler", {"app.py": "import os, time\ndef handler(event, context):\n    if event.get('end'):\n        os._exit(0)\n    time.sleep(event.get('s', 0))\n    return 1\n"}),
+    "nodejs24.x": ("index.handler", {"index.mjs": "export const handler = async (event) => { if (event.end) process.exit(0); await new Promise((done) => setTimeout(done, 1000 * (event.s ?? 0))); return 1; };\n"}),
+}
+
+
+@pytest.mark.parametrize("runtime", WORKER_ENDS)
+def test_an_environment_that_lost_a_worker_is_replaced(server, runtime):
+    handler, files = WORKER_ENDS[runtime]
+    name = "worker-" + runtime.replace(".", "-")
+    server.deploy(name, files, runtime=runtime, handler=handler, concurrency=4, Timeout=3)
+    before = set(wait_until(lambda: len(e := server.ready(name)) == 3 and e, "three environments"))
+    error, answer = server.invoke(name, {"end": True})
+    assert error and answer["errorType"] in ("Sandbox.Timedout", "Runtime.ExitError"), answer
+    after = set(wait_until(lambda: len(e := server.ready(name)) == 3 and set(e) != before and e, "the replacement"))
+    assert len(before & after) == 2
+    assert [kind for kind, _ in many(server, name, 12, lambda i: {"s": 0.2})] == ["ok"] * 12
+
+
+def test_another_architecture_when_asked_for():
+    from conftest import Server
+
+    server = Server(None, "--any-architecture")
+    try:
+        server.provider("arm", InstanceRequirements={"Architectures": ["arm64"]})
+        files = {"app.py": "def handler(event, context):\n    return event\n"}
+        server.deploy("arm", files, provider="arm", Architectures=["arm64"], concurrency=1)
+        assert server.invoke("arm", {"x": 1}) == (None, {"x": 1})
+        assert any("any architecture" in note for note in server.status()["notes"])
+    finally:
+        server.remove()

@@ -71,3 +71,29 @@ def test_keys_for_other_addresses(own_server):
     own_server.flags = ("--listen", "0.0.0.0")
     own_server.start()
     assert fault(own_server.client.list_functions)[0] == "UnrecognizedClientException", "test/test is for the loopback only"
+
+
+def test_runtimes_of_this_machine_and_plain_processes(tmp_path):
+    """`--source host` needs no root filesystem of its own; `--containment process` is loud."""
+    import subprocess
+
+    from conftest import BIN, EXAMPLES, Server
+
+    runtimes = str(tmp_path / "runtimes")
+    subprocess.run([BIN, "runtime", "install", "--source", "host", "--runtime-dir", runtimes, "provided.al2023"], check=True)
+    handler, files, each = EXAMPLES["provided.al2023"]
+    for flags in ((), ("--containment", "process")):
+        server = Server(None, "--runtime-dir", runtimes, *flags)
+        try:
+            server.provider("cp")
+            server.deploy("host", files, runtime="provided.al2023", handler=handler, concurrency=each)
+            error, answer = server.invoke("host", {"tag": "x", "wait_ms": 0})
+            assert error is None and answer["tag"] == "x"
+            loud = any("not separated" in note for note in server.status()["notes"])
+            assert loud == bool(flags)
+            # A runtime that is installed for other servers is not there for this one.
+            server.create("py", PYTHON)
+            server.publish("py")
+            assert server.settled("py")["StateReasonCode"] == "InvalidRuntime"
+        finally:
+            server.remove()

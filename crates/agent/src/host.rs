@@ -30,10 +30,12 @@ pub enum ShardEvent {
     InitFailed,
     /// Timed-out code holds its slots for too long; replace it.
     Stuck,
+    /// One of the runtime's workers ended, and the runtime goes on with fewer; replace it.
+    WorkerEnded,
     /// No caller waits any more.
     Drained,
-    /// Everything of it is closed; why it ended, and whether it was ever ready.
-    Ended { reason: Reason, was_ready: bool },
+    /// Everything of it is closed: why it ended, whether it was ever ready, and whether it ended by itself.
+    Ended { reason: Reason, was_ready: bool, by_itself: bool },
 }
 
 /// Numbers of an environment that other threads may read.
@@ -215,7 +217,8 @@ impl Host {
         self.polls.borrow_mut().clear();
         self.rearm.notify_one();
         let was_ready = self.ready.get();
-        self.tell(ShardEvent::Ended { reason: self.reason(exit, &what), was_ready });
+        let by_itself = *exit != Exit::Killed;
+        self.tell(ShardEvent::Ended { reason: self.reason(exit, &what), was_ready, by_itself });
     }
 
     fn describe(&self, exit: &Exit) -> (&'static str, String) {
@@ -334,6 +337,16 @@ impl Host {
         }
         caller.handed_at = Some(clock::wall());
         true
+    }
+
+    /// Tells the machine of workers that end while the environment serves.
+    pub async fn watch_workers(self: Rc<Self>) {
+        loop {
+            self.logs.worker_ended.notified().await;
+            if self.ready.get() && self.open.get() {
+                self.tell(ShardEvent::WorkerEnded);
+            }
+        }
     }
 
     /// Wakes the slots when a deadline passes, for as long as the environment lives.

@@ -13,6 +13,7 @@ use std::rc::Rc;
 use ondol_core::identity::RequestId;
 use tokio::net::unix::pipe;
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Notify;
 
 /// The log's tail an invocation may ask for, as AWS has it.
 pub const TAIL_BYTES_MAX: usize = 4_096;
@@ -27,6 +28,9 @@ pub struct Logs {
     streams: RefCell<Vec<Rc<Stream>>>,
     last: RefCell<VecDeque<String>>,
     tails: RefCell<BTreeMap<RequestId, Tail>>,
+    /// A worker holds its connection for life, so an ended connection is an ended worker. Nothing else tells:
+    /// AWS's clients neither say so nor start another.
+    pub worker_ended: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -83,6 +87,9 @@ impl Logs {
                 logs.read(&stream);
             }
             logs.streams.borrow_mut().retain(|other| !Rc::ptr_eq(other, &stream));
+            if matches!(stream.source, Source::Socket(_)) {
+                logs.worker_ended.notify_one();
+            }
         });
     }
 

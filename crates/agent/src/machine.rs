@@ -297,20 +297,24 @@ impl Machine {
             ShardEvent::InitFailed => {
                 live.phase = Phase::Starting { until: clock::wall() };
             }
-            ShardEvent::Stuck => {
-                live.because =
-                    Some(Reason::new("FunctionError", "Timed-out code held its slots for too long."));
-                if matches!(live.phase, Phase::Ready) {
-                    self.drain(id);
-                }
-            }
+            ShardEvent::Stuck => self.replace(id, "Timed-out code held its slots for too long."),
+            ShardEvent::WorkerEnded => self.replace(id, "One of the runtime's workers ended."),
             ShardEvent::Drained => self.end(id, "It was drained.").await?,
-            ShardEvent::Ended { reason, was_ready } => {
-                let reason = live.because.take().unwrap_or(reason);
-                self.ended(id, reason, was_ready);
+            ShardEvent::Ended { reason, was_ready, by_itself } => {
+                let because = live.because.take().filter(|_| !by_itself);
+                self.ended(id, because.unwrap_or(reason), was_ready);
             }
         }
         Ok(())
+    }
+
+    /// Lets what is in flight finish, then ends; control starts another in its place.
+    fn replace(&mut self, id: EnvironmentId, why: &str) {
+        let Some(live) = self.live.get_mut(&id) else { return };
+        if matches!(live.phase, Phase::Ready) {
+            live.because = Some(Reason::new("FunctionError", why));
+            self.drain(id);
+        }
     }
 
     /// Ends what took too long.

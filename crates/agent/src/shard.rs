@@ -120,7 +120,10 @@ impl Environments {
     ) {
         let environment = adopted.environment;
         let host = Host::new(environment, adopted.assignment, adopted.gauge, Rc::clone(gate), events.clone());
-        let mut tasks = vec![tokio::task::spawn_local(Rc::clone(&host).keep_time())];
+        let mut tasks = vec![
+            tokio::task::spawn_local(Rc::clone(&host).keep_time()),
+            tokio::task::spawn_local(Rc::clone(&host).watch_workers()),
+        ];
         let pipes =
             [adopted.stdout, adopted.stderr].into_iter().try_for_each(|pipe| host.logs.follow_pipe(pipe));
         let served = pipes.and_then(|()| host.logs.listen(adopted.log_socket)).and_then(|logs| {

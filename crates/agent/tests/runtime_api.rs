@@ -437,7 +437,7 @@ fn the_first_error_of_initialisation_wins() {
         assert_eq!(rig.post("runtime/init/error", br#"{"errorType":"Other"}"#).await.0, 403);
         rig.machine.0.send(ShardCommand::End { environment: ENVIRONMENT, exit: Exit::Code(0) }).unwrap();
         match rig.event().await {
-            ShardEvent::Ended { reason, was_ready } => {
+            ShardEvent::Ended { reason, was_ready, .. } => {
                 assert!(!was_ready);
                 assert_eq!(reason.text, "Runtime.ImportModuleError: no module app");
             }
