@@ -8,7 +8,7 @@ use ondol_protocol::assignment::EnvironmentAssignment;
 use ondol_protocol::containment::{GroupLimits, LOG_SOCKET_NAME, LaunchRequest, Mount, Tier};
 use ondol_runtimes::Runtime;
 
-use crate::machine::{AgentConfiguration, Containment, Credentials};
+use crate::configuration::{AgentConfiguration, Containment, Credentials};
 use crate::variables::{Context, Places, variables};
 
 const MIB: u64 = 1 << 20;
@@ -151,46 +151,4 @@ fn mounts(runtime: &Runtime, task: &Path, assignment: &EnvironmentAssignment) ->
         mounts.push(Mount::ReadOnly { source: "/etc/resolv.conf".into(), target: "/etc/resolv.conf".into() });
     }
     mounts
-}
-
-#[cfg(test)]
-pub fn test_assignment(runtime: &str) -> EnvironmentAssignment {
-    use ondol_core::function::*;
-    use ondol_core::identity::{InstanceId, PublicationId};
-    use ondol_protocol::assignment::InstanceShare;
-    let configuration = FunctionConfiguration {
-        runtime: runtime.into(),
-        role: String::new(),
-        handler: "app.handler".into(),
-        description: String::new(),
-        timeout_seconds: 3,
-        memory_size_mib: 2048,
-        ephemeral_storage_mib: 512,
-        architecture: Architecture::X86_64,
-        environment: Default::default(),
-        logging: FunctionLogging {
-            application_log_level: "INFO".into(),
-            system_log_level: "INFO".into(),
-            log_group: "/aws/lambda/f".into(),
-        },
-        managed_instances: ManagedInstancesConfig {
-            capacity_provider: "cp".into(),
-            per_execution_environment_max_concurrency: 16,
-            memory_gib_per_vcpu_hundredths: 200,
-        },
-    };
-    let code = Code { sha256: "00".into(), size_bytes: 1 };
-    EnvironmentAssignment {
-        version: VersionKey { function: "f".into(), version: "$LATEST.PUBLISHED".into() },
-        function_arn: "arn:aws:lambda:us-east-1:000000000000:function:f:$LATEST.PUBLISHED".into(),
-        publication: std::sync::Arc::new(Publication { id: PublicationId(1), configuration, code }),
-        instance: InstanceShare {
-            id: InstanceId("i-0".into()),
-            availability_zone: "us-east-1a".into(),
-            vcpus: 4,
-            memory_mib: 8192,
-        },
-        vcpus: 1,
-        draining: false,
-    }
 }

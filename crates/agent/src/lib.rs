@@ -6,6 +6,7 @@
 //! Two halves: [`machine`] runs beside the control loops and talks to the launcher; [`shard`] lives on the
 //! invoke threads, one in each, and owns the environments' sockets and slots there. Channels join them.
 
+pub mod configuration;
 mod environment;
 mod host;
 mod logs;
@@ -14,4 +15,5 @@ mod runtime_api;
 pub mod shard;
 mod variables;
 
-pub use machine::{AgentConfiguration, Credentials, Machine};
+pub use configuration::{AgentConfiguration, Containment, Credentials};
+pub use machine::Machine;

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -19,6 +18,7 @@ use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, watch};
 
+use crate::configuration::AgentConfiguration;
 use crate::environment::launch_request;
 use crate::host::{Gauge, ShardEvent};
 use crate::shard::{Adopted, ShardCommand, ShardEnd};
@@ -33,46 +33,6 @@ const DRAIN_SECONDS_EXTRA: u64 = 5;
 const SHARD_SPREAD: usize = 8;
 /// Host ids environments run under; two each.
 const FIRST_HOST_ID: u32 = 1_500_000_000;
-
-/// How environments are separated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Containment {
-    Container,
-    Process,
-}
-
-/// Temporary credentials of one environment.
-#[derive(Debug, Clone)]
-pub struct Credentials {
-    pub access_key_id: String,
-    pub secret_access_key: String,
-    pub session_token: String,
-}
-
-pub struct AgentConfiguration {
-    pub region: String,
-    /// Where functions reach this server's own services.
-    pub endpoint: String,
-    pub runtime_folder: PathBuf,
-    /// Deployment packages, unpacked, by the hash of their zip.
-    pub code_folder: PathBuf,
-    /// Sockets of running environments; empty between two runs.
-    pub run_folder: PathBuf,
-    pub containment: Containment,
-    /// Names this server's control groups.
-    pub server_id: String,
-    /// False where the server may not make control groups: then nothing is limited, and `status` says so.
-    pub limits: bool,
-    /// What all environments together may take.
-    pub machine_memory_bytes: u64,
-    pub credentials: Box<dyn Fn(EnvironmentId) -> Credentials + Send>,
-}
-
-impl std::fmt::Debug for AgentConfiguration {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("AgentConfiguration").field("run_folder", &self.run_folder).finish_non_exhaustive()
-    }
-}
 
 #[derive(Debug)]
 enum Phase {

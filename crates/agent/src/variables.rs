@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use ondol_protocol::assignment::EnvironmentAssignment;
 use ondol_protocol::containment::{LOG_SOCKET_FOLDER, LOG_SOCKET_NAME};
 
-use crate::machine::Credentials;
+use crate::configuration::Credentials;
 
 /// Names a function may set although the service sets them too.
 const OVERRIDABLE: &[&str] = &[
@@ -131,10 +131,9 @@ fn nodejs(assignment: &EnvironmentAssignment, set: &mut BTreeMap<String, String>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::environment::test_assignment;
 
     fn of(runtime: &str, own: &[(&str, &str)]) -> BTreeMap<String, String> {
-        let mut assignment = test_assignment(runtime);
+        let mut assignment = EnvironmentAssignment::sample(runtime);
         let publication = std::sync::Arc::make_mut(&mut assignment.publication);
         publication.configuration.environment =
             own.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();

@@ -11,10 +11,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use ondol_agent::shard::{Adopted, Environments, Gauge, MachineEnd, ShardCommand, ShardEnd, ShardEvent};
-use ondol_core::function::*;
 use ondol_core::gate::Event as GateEvent;
-use ondol_core::identity::{EnvironmentId, InstanceId, PublicationId, RequestId};
-use ondol_protocol::assignment::{EnvironmentAssignment, InstanceShare};
+use ondol_core::identity::{EnvironmentId, PublicationId, RequestId};
+use ondol_protocol::assignment::EnvironmentAssignment;
 use ondol_protocol::containment::Exit;
 use ondol_protocol::invocation::{Deliver, Invocation, Refused, Reply};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -43,41 +42,10 @@ impl Drop for Folder {
 }
 
 fn assignment(limit: u32) -> EnvironmentAssignment {
-    let configuration = FunctionConfiguration {
-        runtime: "python3.13".into(),
-        role: String::new(),
-        handler: "app.handler".into(),
-        description: String::new(),
-        timeout_seconds: 3,
-        memory_size_mib: 2048,
-        ephemeral_storage_mib: 512,
-        architecture: Architecture::X86_64,
-        environment: Default::default(),
-        logging: FunctionLogging {
-            application_log_level: "INFO".into(),
-            system_log_level: "INFO".into(),
-            log_group: "/aws/lambda/f".into(),
-        },
-        managed_instances: ManagedInstancesConfig {
-            capacity_provider: "cp".into(),
-            per_execution_environment_max_concurrency: limit,
-            memory_gib_per_vcpu_hundredths: 200,
-        },
-    };
-    let code = Code { sha256: "00".into(), size_bytes: 1 };
-    EnvironmentAssignment {
-        version: VersionKey { function: "f".into(), version: "1".into() },
-        function_arn: "arn:aws:lambda:us-east-1:000000000000:function:f:1".into(),
-        publication: Arc::new(Publication { id: PublicationId(1), configuration, code }),
-        instance: InstanceShare {
-            id: InstanceId("i-0".into()),
-            availability_zone: "a".into(),
-            vcpus: 4,
-            memory_mib: 8192,
-        },
-        vcpus: 1,
-        draining: false,
-    }
+    let mut assignment = EnvironmentAssignment::sample("python3.13");
+    let configuration = &mut Arc::make_mut(&mut assignment.publication).configuration;
+    configuration.managed_instances.per_execution_environment_max_concurrency = limit;
+    assignment
 }
 
 impl Rig {

@@ -4,17 +4,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use hyper::{Request, Response, StatusCode};
 use ondol_observe::clock;
 use ondol_wire::fault::{ErrorFormat, Fault};
+use ondol_wire::http::{HeaderView, authenticate_request, error_response};
 use ondol_wire::lambda::SERVICE;
 use ondol_wire::rest_json::Answer;
-use ondol_wire::sigv4::{Headers, Keys, SignedRequest, authenticate, sha256};
+use ondol_wire::sigv4::Keys;
 
 use crate::context::{Context, uuid};
+use crate::faults::unsupported;
 use crate::lambda;
 
 /// The largest request of any operation: a package of 50 MB in base64, and its settings.
@@ -37,23 +39,8 @@ impl std::fmt::Debug for Api {
     }
 }
 
-#[derive(Debug)]
-struct HeaderView<'a>(&'a HeaderMap);
-
-impl Headers for HeaderView<'_> {
-    fn get(&self, name: &str) -> Option<String> {
-        let values: Vec<_> = self
-            .0
-            .get_all(name)
-            .iter()
-            .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
-            .collect();
-        (!values.is_empty()).then(|| values.join(","))
-    }
-}
-
 impl Api {
-    pub async fn handle(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    pub async fn handle(&self, request: Request<Incoming>) -> Response<Bytes> {
         let request_id = uuid();
         let (parts, body) = request.into_parts();
         if parts.uri.path() == "/_ondol/health" {
@@ -67,14 +54,8 @@ impl Api {
             Err(fault) => return error(&fault, format, &request_id),
         };
         let headers = HeaderView(&parts.headers);
-        let signed = SignedRequest {
-            method: parts.method.as_str(),
-            path: parts.uri.path(),
-            query: parts.uri.query().unwrap_or(""),
-            headers: &headers,
-        };
         let authorization =
-            match authenticate(signed, &*self.keys, &sha256(&body), clock::epoch_millis() / 1_000) {
+            match authenticate_request(&parts, &body, &*self.keys, clock::epoch_millis() / 1_000) {
                 Ok(authorization) => authorization,
                 Err(fault) => return error(&fault, format, &request_id),
             };
@@ -100,11 +81,6 @@ impl Api {
     }
 }
 
-/// What is not served, said so that no client takes it for a passing fault.
-pub fn unsupported(text: String) -> Fault {
-    Fault::new("NotImplementedException", 501, text)
-}
-
 async fn read(body: Incoming) -> Result<Bytes, Fault> {
     let too_large = || {
         let text = format!("Request must be smaller than {REQUEST_BYTES_MAX} bytes for this operation");
@@ -128,9 +104,9 @@ fn scope_of(headers: &HeaderMap) -> Option<String> {
     ondol_wire::sigv4::Authorization::parse(Some(header)).ok().map(|authorization| authorization.service)
 }
 
-fn success(answer: Answer, request_id: &str) -> Response<Full<Bytes>> {
+fn success(answer: Answer, request_id: &str) -> Response<Bytes> {
     let has_body = !answer.body.is_empty();
-    let mut response = Response::new(Full::new(Bytes::from(answer.body)));
+    let mut response = Response::new(Bytes::from(answer.body));
     *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::OK);
     let headers = response.headers_mut();
     if has_body {
@@ -147,21 +123,12 @@ fn success(answer: Answer, request_id: &str) -> Response<Full<Bytes>> {
     response
 }
 
-fn error(fault: &Fault, format: ErrorFormat, request_id: &str) -> Response<Full<Bytes>> {
-    let answer = fault.answer(format, Some(&SERVICE), request_id);
-    let mut response = Response::new(Full::new(Bytes::from(answer.body)));
-    *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    response.headers_mut().insert("content-type", HeaderValue::from_static(answer.content_type));
-    for (name, value) in answer.headers {
-        if let Ok(value) = HeaderValue::try_from(value) {
-            response.headers_mut().insert(name, value);
-        }
-    }
-    response
+fn error(fault: &Fault, format: ErrorFormat, request_id: &str) -> Response<Bytes> {
+    error_response(fault, format, &SERVICE, request_id)
 }
 
-fn json_page(page: &serde_json::Value) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(page.to_string())));
+fn json_page(page: &serde_json::Value) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::from(page.to_string()));
     response.headers_mut().insert("content-type", HeaderValue::from_static("application/json"));
     response
 }

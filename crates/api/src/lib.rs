@@ -6,6 +6,7 @@
 pub mod compatibility;
 mod context;
 mod door;
+mod faults;
 pub mod lambda;
 
 pub use context::Context;

@@ -14,5 +14,7 @@ pub mod instance_type;
 pub mod managed_instances;
 pub mod place;
 pub mod runtime;
+#[cfg(any(test, feature = "samples"))]
+pub mod samples;
 pub mod slots;
 pub mod time;

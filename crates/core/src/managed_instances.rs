@@ -55,29 +55,18 @@ fn ratio_text(hundredths: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::function::{Architecture, FunctionLogging, ManagedInstancesConfig};
+    use crate::function::ManagedInstancesConfig;
 
     fn configuration(runtime: &str, memory: u32, concurrency: u32, ratio: u32) -> FunctionConfiguration {
+        let managed_instances = ManagedInstancesConfig {
+            capacity_provider: "cp".into(),
+            per_execution_environment_max_concurrency: concurrency,
+            memory_gib_per_vcpu_hundredths: ratio,
+        };
         FunctionConfiguration {
-            runtime: runtime.into(),
-            role: String::new(),
-            handler: "h".into(),
-            description: String::new(),
-            timeout_seconds: 3,
             memory_size_mib: memory,
-            ephemeral_storage_mib: 512,
-            architecture: Architecture::X86_64,
-            environment: Default::default(),
-            logging: FunctionLogging {
-                application_log_level: "INFO".into(),
-                system_log_level: "INFO".into(),
-                log_group: "g".into(),
-            },
-            managed_instances: ManagedInstancesConfig {
-                capacity_provider: "cp".into(),
-                per_execution_environment_max_concurrency: concurrency,
-                memory_gib_per_vcpu_hundredths: ratio,
-            },
+            managed_instances,
+            ..crate::samples::configuration(runtime)
         }
     }
 

@@ -16,13 +16,14 @@ use ondol_core::identity::{FunctionReference, Qualifier, RequestId};
 use ondol_observe::clock;
 use ondol_observe::usage::{Outcome, UsageEvent};
 use ondol_protocol::invocation::{Deliver, Invocation, PAYLOAD_BYTES_MAX, Reply};
-use ondol_wire::fault::{ErrorFormat, Fault};
+use ondol_wire::fault::Fault;
+use ondol_wire::http::authenticate_request;
 use ondol_wire::lambda::SERVICE;
-use ondol_wire::sigv4::{SignedRequest, authenticate, sha256};
 use serde::de::IgnoredAny;
 
+use crate::answer::{Body, failure, whole};
 use crate::directory::Target;
-use crate::front::{Body, HeaderView, failure, whole};
+
 use crate::shard::Shard;
 
 /// A body that takes longer to arrive is given up. No slot is held while it arrives.
@@ -38,7 +39,7 @@ pub async fn invoke<D: Deliver>(
     let id = shard.new_request_id();
     match phases(shard, function, request, id).await {
         Ok(response) => response,
-        Err(fault) => failure(&fault, ErrorFormat::RestJson, &id.uuid()),
+        Err(fault) => failure(&fault, &id.uuid()),
     }
 }
 
@@ -154,14 +155,7 @@ async fn identify<D: Deliver>(shard: &Shard<D>, accepted: Accepted) -> Result<Id
             return Err(Fault::new("RequestTimeoutException", 408, text));
         }
     };
-    let headers = HeaderView(&parts.headers);
-    let signed = SignedRequest {
-        method: parts.method.as_str(),
-        path: parts.uri.path(),
-        query: parts.uri.query().unwrap_or(""),
-        headers: &headers,
-    };
-    authenticate(signed, &*shard.keys, &sha256(&payload), clock::epoch_millis() / 1_000)?;
+    authenticate_request(&parts, &payload, &*shard.keys, clock::epoch_millis() / 1_000)?;
     Ok(Identified { parts, payload, kind, wants_log_tail })
 }
 

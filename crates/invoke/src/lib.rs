@@ -4,7 +4,9 @@
 //! take a lock another thread holds for long, or log at info level for an invocation. It knows agents only
 //! through [`ondol_protocol::invocation::Deliver`].
 
+mod answer;
 pub mod directory;
 pub mod front;
+pub mod hosts;
 mod invocation;
 pub mod shard;

@@ -3,6 +3,9 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
+use bytes::Bytes;
+use hyper::body::Incoming;
+use hyper::{Request, Response};
 use ondol_core::coins::Coins;
 use ondol_core::gate::{Event, Gate, ThrottleCause};
 use ondol_core::identity::{EnvironmentId, RequestId};
@@ -12,13 +15,18 @@ use ondol_wire::sigv4::Keys;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::directory::Directory;
-use crate::front::{ApiDoor, HostPolicy};
+use crate::hosts::HostPolicy;
 
 /// Environments an invocation is offered to before it is throttled.
 const ATTEMPTS_MAX: usize = 3;
 
 /// An invocation that goes to another shard, and where its outcome comes back.
 pub type Hop = (Invocation, oneshot::Sender<Result<Reply, ThrottleCause>>);
+
+/// A request that is not an invocation, and where its answer goes.
+pub type ApiCall = (Request<Incoming>, oneshot::Sender<Response<Bytes>>);
+/// The sending side of the API's door.
+pub type ApiDoor = mpsc::Sender<ApiCall>;
 
 /// What every shard shares.
 #[derive(Debug, Clone)]

@@ -8,15 +8,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
-use ondol_agent::machine::Containment as AgentContainment;
 use ondol_agent::shard::{Environments, ShardEnd};
-use ondol_agent::{AgentConfiguration, Machine};
+use ondol_agent::{AgentConfiguration, Containment as AgentContainment, Machine};
 use ondol_api::{Api, Context};
 use ondol_control::{Control, View};
 use ondol_core::coins::Coins;
 use ondol_core::identity::Home;
 use ondol_invoke::directory::Directory;
-use ondol_invoke::front::{HostPolicy, accept};
+use ondol_invoke::front::accept;
+use ondol_invoke::hosts::HostPolicy;
 use ondol_invoke::shard::{Hop, Shard, Shared};
 use ondol_launcher::{cgroup, channel};
 use ondol_observe::notice;
@@ -241,7 +241,7 @@ fn run_shard(
 }
 
 /// Answers API calls, each in a task of its own.
-async fn serve_api(api: Api, mut calls: mpsc::Receiver<ondol_invoke::front::ApiCall>) {
+async fn serve_api(api: Api, mut calls: mpsc::Receiver<ondol_invoke::shard::ApiCall>) {
     while let Some((request, answer)) = calls.recv().await {
         let api = api.clone();
         tokio::spawn(async move {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use ondol_agent::machine::Containment;
+use ondol_agent::Containment;
 use ondol_control::View;
 use ondol_core::capacity::{EnvironmentState, Instance};
 use ondol_core::capacity_provider::CapacityProvider;

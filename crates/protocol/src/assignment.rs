@@ -33,6 +33,28 @@ pub struct EnvironmentAssignment {
     pub draining: bool,
 }
 
+#[cfg(feature = "samples")]
+impl EnvironmentAssignment {
+    /// One for tests: version `1` of function `f`.
+    pub fn sample(runtime: &str) -> Self {
+        let mut publication = ondol_core::samples::publication(1);
+        publication.configuration = ondol_core::samples::configuration(runtime);
+        Self {
+            version: VersionKey { function: "f".into(), version: "1".into() },
+            function_arn: "arn:aws:lambda:us-east-1:000000000000:function:f:1".into(),
+            publication: Arc::new(publication),
+            instance: InstanceShare {
+                id: InstanceId("i-0".into()),
+                availability_zone: "us-east-1a".into(),
+                vcpus: 4,
+                memory_mib: 8192,
+            },
+            vcpus: 1,
+            draining: false,
+        }
+    }
+}
+
 /// The share of the machine an environment lives in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InstanceShare {

@@ -2,6 +2,7 @@
 
 mod blob;
 pub mod fault;
+pub mod http;
 pub mod lambda;
 pub mod model;
 pub mod rest_json;

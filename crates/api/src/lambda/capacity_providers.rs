@@ -15,8 +15,9 @@ use ondol_wire::lambda::types::{
     UpdateCapacityProviderRequest, UpdateCapacityProviderResponse,
 };
 
-use super::{fault, invalid, page, view};
+use super::{page, view};
 use crate::context::Context;
+use crate::faults::{fault, invalid};
 
 const PROVIDERS_MAX: usize = 1_000;
 

@@ -8,8 +8,8 @@ use ondol_core::{managed_instances, runtime::MANAGED_INSTANCES};
 use ondol_wire::fault::Fault;
 use ondol_wire::lambda::types;
 
-use super::{invalid, unsupported_setting};
 use crate::context::Context;
+use crate::faults::{invalid, unsupported_setting};
 
 const ENVIRONMENT_BYTES_MAX: usize = 4_096;
 const RATIO_HUNDREDTHS_DEFAULT: u32 = 200;
@@ -238,5 +238,5 @@ pub fn check_provider_arn(
     if arn == context.home.capacity_provider_arn(name) {
         return Ok(());
     }
-    Err(super::fault("ResourceNotFoundException", format!("Capacity provider not found: {arn}")))
+    Err(crate::faults::fault("ResourceNotFoundException", format!("Capacity provider not found: {arn}")))
 }

@@ -14,8 +14,9 @@ use ondol_wire::lambda::types::{
 
 use super::configuration::{self, Settings, refuse};
 use super::names::{self, Found, Named};
-use super::{fault, invalid, page, versions, view};
+use super::{page, versions, view};
 use crate::context::{Context, uuid};
+use crate::faults::{fault, invalid};
 
 pub async fn create(context: &Context, input: CreateFunctionRequest) -> Result<FunctionConfiguration, Fault> {
     let name = names::unqualified(context, input.function_name.as_deref())?;

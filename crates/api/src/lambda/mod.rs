@@ -16,7 +16,7 @@ use ondol_wire::rest_json::{Answer, match_operation, read_input, write_output};
 use ondol_wire::sigv4::Headers;
 
 use crate::context::Context;
-use crate::door::unsupported;
+use crate::faults::unsupported;
 
 /// A request whose signature was checked.
 #[derive(Debug)]
@@ -75,19 +75,6 @@ operations! {
     "UntagResource" => tags::untag,
     "ListTags" => tags::list,
     "GetAccountSettings" => account::settings,
-}
-
-fn fault(code: &'static str, message: impl Into<String>) -> Fault {
-    Fault::of(&SERVICE, code, message)
-}
-
-fn invalid(message: impl Into<String>) -> Fault {
-    fault("InvalidParameterValueException", message)
-}
-
-/// Says of a setting that it has no effect here, instead of storing it.
-fn unsupported_setting(name: &str) -> Fault {
-    invalid(format!("{name} isn't supported by this version of Ondol. Leave it out."))
 }
 
 /// One page of a sorted listing: the items after `marker`, and the next marker if there are more.

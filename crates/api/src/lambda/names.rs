@@ -5,8 +5,8 @@ use ondol_core::identity::{FunctionReference, LATEST, Qualifier};
 use ondol_store::{Revision, keys};
 use ondol_wire::fault::Fault;
 
-use super::{fault, invalid};
 use crate::context::Context;
+use crate::faults::{fault, invalid};
 
 /// A function name and the qualifier that came with it, in the name or beside it.
 #[derive(Debug, Clone)]

@@ -8,8 +8,9 @@ use ondol_wire::lambda::types::{
     PutFunctionScalingConfigResponse,
 };
 
-use super::{fault, invalid, names, view};
+use super::{names, view};
 use crate::context::{Context, uuid};
+use crate::faults::{fault, invalid};
 
 pub async fn put(
     context: &Context,

@@ -8,9 +8,9 @@ use ondol_wire::lambda::types::{
     ListTagsRequest, ListTagsResponse, TagResourceRequest, UntagResourceRequest,
 };
 
-use super::{capacity_providers, fault, functions, invalid, names};
+use super::{capacity_providers, functions, names};
 use crate::context::Context;
-use crate::door::unsupported;
+use crate::faults::{fault, invalid, unsupported};
 
 const TAGS_MAX: usize = 50;
 

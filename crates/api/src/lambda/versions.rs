@@ -11,8 +11,9 @@ use ondol_wire::lambda::types::{
     PublishVersionRequest,
 };
 
-use super::{capacity_providers, fault, functions, invalid, names, page, view};
+use super::{capacity_providers, functions, names, page, view};
 use crate::context::{Context, publication_id, uuid};
+use crate::faults::{fault, invalid};
 
 /// Function versions on one capacity provider; a hard limit of the service.
 const VERSIONS_PER_PROVIDER_MAX: usize = 100;

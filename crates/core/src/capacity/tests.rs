@@ -4,7 +4,8 @@ use super::*;
 use crate::capacity_provider::{
     InstanceRequirements, ProviderLogging, ProviderScaling, ScalingMode, TypeFilter,
 };
-use crate::function::{Code, FunctionConfiguration, FunctionLogging, ManagedInstancesConfig, ScalingConfig};
+use crate::function::ScalingConfig;
+use crate::samples::publication;
 
 struct World {
     picture: Picture,
@@ -28,34 +29,6 @@ fn provider(max_vcpu_count: u32) -> CapacityProvider {
         propagate_tags: None,
         logging: ProviderLogging { system_log_level: "INFO".into(), log_group: String::new() },
         last_modified_epoch_millis: 0,
-    }
-}
-
-fn publication(id: u128) -> Publication {
-    Publication {
-        id: PublicationId(id),
-        configuration: FunctionConfiguration {
-            runtime: "python3.13".into(),
-            role: String::new(),
-            handler: "app.handler".into(),
-            description: String::new(),
-            timeout_seconds: 3,
-            memory_size_mib: 2048,
-            ephemeral_storage_mib: 512,
-            architecture: Architecture::X86_64,
-            environment: BTreeMap::new(),
-            logging: FunctionLogging {
-                application_log_level: "INFO".into(),
-                system_log_level: "INFO".into(),
-                log_group: String::new(),
-            },
-            managed_instances: ManagedInstancesConfig {
-                capacity_provider: "cp".into(),
-                per_execution_environment_max_concurrency: 16,
-                memory_gib_per_vcpu_hundredths: 200,
-            },
-        },
-        code: Code { sha256: "00".into(), size_bytes: 1 },
     }
 }
 

@@ -1,0 +1,45 @@
+//! What the binary tells the agent of this machine.
+
+use std::path::PathBuf;
+
+use ondol_core::identity::EnvironmentId;
+
+/// How environments are separated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Containment {
+    Container,
+    Process,
+}
+
+/// Temporary credentials of one environment.
+#[derive(Debug, Clone)]
+pub struct Credentials {
+    pub access_key_id: String,
+    pub secret_access_key: String,
+    pub session_token: String,
+}
+
+pub struct AgentConfiguration {
+    pub region: String,
+    /// Where functions reach this server's own services.
+    pub endpoint: String,
+    pub runtime_folder: PathBuf,
+    /// Deployment packages, unpacked, by the hash of their zip.
+    pub code_folder: PathBuf,
+    /// Sockets of running environments; empty between two runs.
+    pub run_folder: PathBuf,
+    pub containment: Containment,
+    /// Names this server's control groups.
+    pub server_id: String,
+    /// False where the server may not make control groups: then nothing is limited, and `status` says so.
+    pub limits: bool,
+    /// What all environments together may take.
+    pub machine_memory_bytes: u64,
+    pub credentials: Box<dyn Fn(EnvironmentId) -> Credentials + Send>,
+}
+
+impl std::fmt::Debug for AgentConfiguration {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AgentConfiguration").field("run_folder", &self.run_folder).finish_non_exhaustive()
+    }
+}

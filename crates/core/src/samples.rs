@@ -1,0 +1,38 @@
+//! Nouns for tests, here and in other rooms (feature `samples`).
+
+use std::collections::BTreeMap;
+
+use crate::function::{
+    Architecture, Code, FunctionConfiguration, FunctionLogging, ManagedInstancesConfig, Publication,
+};
+use crate::identity::PublicationId;
+
+/// A valid configuration: 2 GiB, 1 vCPU, 16 requests at once, on the capacity provider `cp`.
+pub fn configuration(runtime: &str) -> FunctionConfiguration {
+    FunctionConfiguration {
+        runtime: runtime.into(),
+        role: String::new(),
+        handler: "app.handler".into(),
+        description: String::new(),
+        timeout_seconds: 3,
+        memory_size_mib: 2048,
+        ephemeral_storage_mib: 512,
+        architecture: Architecture::X86_64,
+        environment: BTreeMap::new(),
+        logging: FunctionLogging {
+            application_log_level: "INFO".into(),
+            system_log_level: "INFO".into(),
+            log_group: "/aws/lambda/f".into(),
+        },
+        managed_instances: ManagedInstancesConfig {
+            capacity_provider: "cp".into(),
+            per_execution_environment_max_concurrency: 16,
+            memory_gib_per_vcpu_hundredths: 200,
+        },
+    }
+}
+
+pub fn publication(id: u128) -> Publication {
+    let code = Code { sha256: "00".into(), size_bytes: 1 };
+    Publication { id: PublicationId(id), configuration: configuration("python3.13"), code }
+}

@@ -1,0 +1,23 @@
+//! What goes back to callers.
+
+use std::convert::Infallible;
+
+use bytes::Bytes;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Full};
+use hyper::Response;
+use ondol_wire::fault::{ErrorFormat, Fault};
+use ondol_wire::http::error_response;
+use ondol_wire::lambda::SERVICE;
+
+pub type Body = UnsyncBoxBody<Bytes, Infallible>;
+
+/// A body of bytes that are all there.
+pub fn whole(bytes: Bytes) -> Body {
+    Full::new(bytes).boxed_unsync()
+}
+
+/// An error in Lambda's form.
+pub fn failure(fault: &Fault, request_id: &str) -> Response<Body> {
+    error_response(fault, ErrorFormat::RestJson, &SERVICE, request_id).map(whole)
+}

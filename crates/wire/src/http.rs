@@ -1,0 +1,58 @@
+//! Requests and errors in the types of the `http` crate, which every server and client here uses.
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+
+use crate::fault::{ErrorFormat, Fault};
+use crate::model::Service;
+use crate::sigv4::{Authorization, Headers, Keys, SignedRequest, authenticate, sha256};
+
+/// Request headers as the codecs and the signature check read them.
+#[derive(Debug)]
+pub struct HeaderView<'a>(pub &'a HeaderMap);
+
+impl Headers for HeaderView<'_> {
+    fn get(&self, name: &str) -> Option<String> {
+        let mut values =
+            self.0.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+        let first = values.next()?;
+        Some(values.fold(first, |joined, value| format!("{joined},{value}")))
+    }
+}
+
+/// Checks the signature of a request whose body has been read; gives what it is signed for.
+pub fn authenticate_request(
+    parts: &Parts,
+    body: &[u8],
+    keys: &dyn Keys,
+    now_epoch_seconds: i64,
+) -> Result<Authorization, Fault> {
+    let headers = HeaderView(&parts.headers);
+    let signed = SignedRequest {
+        method: parts.method.as_str(),
+        path: parts.uri.path(),
+        query: parts.uri.query().unwrap_or(""),
+        headers: &headers,
+    };
+    authenticate(signed, keys, &sha256(body), now_epoch_seconds)
+}
+
+/// An error as a response.
+pub fn error_response(
+    fault: &Fault,
+    format: ErrorFormat,
+    service: &Service,
+    request_id: &str,
+) -> Response<Bytes> {
+    let answer = fault.answer(format, Some(service), request_id);
+    let mut response = Response::new(Bytes::from(answer.body));
+    *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    response.headers_mut().insert("content-type", HeaderValue::from_static(answer.content_type));
+    for (name, value) in answer.headers {
+        if let Ok(value) = HeaderValue::try_from(value) {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    response
+}
