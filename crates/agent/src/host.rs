@@ -34,8 +34,8 @@ pub enum ShardEvent {
     WorkerEnded,
     /// No caller waits any more.
     Drained,
-    /// Everything of it is closed: why it ended, whether it was ever ready, and whether it ended by itself.
-    Ended { reason: Reason, was_ready: bool, by_itself: bool },
+    /// Everything of it is closed: why it ended, and whether by itself.
+    Ended { reason: Reason, by_itself: bool },
 }
 
 /// Numbers of an environment that other threads may read.
@@ -81,6 +81,7 @@ pub struct Host {
     callers: RefCell<BTreeMap<RequestId, Caller>>,
     ready: Cell<bool>,
     open: Cell<bool>,
+    ended: Cell<bool>,
     first_error: RefCell<Option<RuntimeError>>,
     next_poll: Cell<PollId>,
     /// The timer's present alarm, so that it is woken only for an earlier one.
@@ -110,6 +111,7 @@ impl Host {
             callers: RefCell::default(),
             ready: Cell::new(false),
             open: Cell::new(true),
+            ended: Cell::new(false),
             first_error: RefCell::default(),
             next_poll: Cell::new(0),
             alarm: Cell::new(None),
@@ -135,13 +137,17 @@ impl Host {
         answered
     }
 
-    /// Parks a poll until an invocation is handed to it.
+    /// Parks a poll until an invocation is handed to it. After the end the receiver is closed at once.
     pub fn park(&self, connection: Rc<OwnedFd>) -> (PollId, oneshot::Receiver<Handed>) {
         let poll = self.next_poll.get();
         self.next_poll.set(poll + 1);
         let (hand, handed) = oneshot::channel();
+        if self.ended.get() {
+            return (poll, handed);
+        }
         self.polls.borrow_mut().insert(poll, ParkedPoll { hand, connection });
-        if !self.ready.replace(true) && self.open.get() {
+        // What has failed to initialise does not become ready after all.
+        if self.first_error.borrow().is_none() && !self.ready.replace(true) && self.open.get() {
             let managed = &self.assignment.publication.configuration.managed_instances;
             (self.gate)(GateEvent::Ready {
                 environment: self.id,
@@ -160,8 +166,9 @@ impl Host {
         }
     }
 
-    pub fn is_running(&self, request: RequestId) -> bool {
-        self.slots.borrow().is_running(request)
+    /// Whether the runtime was given this invocation and has not answered it.
+    pub fn is_held(&self, request: RequestId) -> bool {
+        self.slots.borrow().is_held(request)
     }
 
     /// The runtime's answer to an invocation; its slot is free when this returns.
@@ -183,7 +190,7 @@ impl Host {
             return false;
         }
         *first = Some(error);
-        if !self.ready.get() {
+        if !self.ready.get() && !self.ended.get() {
             self.tell(ShardEvent::InitFailed);
         }
         true
@@ -203,6 +210,7 @@ impl Host {
     /// The process is gone: every waiting caller is answered, and the machine hears why.
     pub fn end(&self, exit: &Exit) {
         self.close();
+        self.ended.set(true);
         self.logs.read_what_is_there();
         let (error_type, what) = self.describe(exit);
         for request in self.slots.borrow_mut().end() {
@@ -216,9 +224,8 @@ impl Host {
         }
         self.polls.borrow_mut().clear();
         self.rearm.notify_one();
-        let was_ready = self.ready.get();
         let by_itself = *exit != Exit::Killed;
-        self.tell(ShardEvent::Ended { reason: self.reason(exit, &what), was_ready, by_itself });
+        self.tell(ShardEvent::Ended { reason: self.reason(exit, &what), by_itself });
     }
 
     fn describe(&self, exit: &Exit) -> (&'static str, String) {
@@ -273,12 +280,18 @@ impl Host {
         self.carry_out(effects);
     }
 
+    /// Carries effects out in their order. A dead poll adds to the queue instead of recursing: a function can
+    /// leave thousands of them.
     fn carry_out(&self, effects: Vec<Effect>) {
-        for effect in effects {
+        let mut queue = std::collections::VecDeque::from(effects);
+        while let Some(effect) = queue.pop_front() {
             match effect {
                 Effect::HandOver { request, poll, deadline } => {
                     if !self.hand_over(request, poll, deadline) {
-                        self.handle(Event::HandOverFailed { request });
+                        let mut more = Vec::new();
+                        let failed = Event::HandOverFailed { request };
+                        self.slots.borrow_mut().handle(clock::wall(), failed, &mut more);
+                        queue.extend(more);
                     }
                 }
                 Effect::TimedOut { request } => {
@@ -301,6 +314,8 @@ impl Host {
                     );
                 }
                 Effect::Refuse { request, .. } => {
+                    // The gate counted a slot for it; the caller may be gone, so it is given back from here.
+                    (self.gate)(GateEvent::SlotReleased { environment: self.id });
                     if let Some(caller) = self.callers.borrow_mut().remove(&request) {
                         let _ = caller.reply.send(Err(Refused(ThrottleCause::Concurrency)));
                     }

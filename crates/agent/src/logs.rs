@@ -21,7 +21,7 @@ const LINE_BYTES_MAX: usize = 256 * 1024;
 const LAST_LINES: usize = 20;
 const READ_BYTES: usize = 64 * 1024;
 /// Runtimes open up to two connections for each worker.
-const CONNECTIONS_MAX: usize = 4_096;
+const CONNECTIONS_MAX: usize = 2 * 1_600 + 16;
 
 #[derive(Debug, Default)]
 pub struct Logs {

@@ -29,6 +29,9 @@ const INIT_SECONDS_MAX: u64 = 900;
 /// A drain waits for what is in flight: the function's timeout, and never longer than this.
 const DRAIN_SECONDS_MAX: u64 = 5_400;
 const DRAIN_SECONDS_EXTRA: u64 = 5;
+/// An environment that ends sooner than this after it was ready counts as a failed start, so that what crashes
+/// again and again is started ever more slowly.
+const SETTLED_SECONDS: u64 = 60;
 /// Environments of one version that share a shard before the next shard is used.
 const SHARD_SPREAD: usize = 8;
 /// Host ids environments run under; two each.
@@ -49,7 +52,7 @@ enum Phase {
     Ending,
     Ended {
         reason: Reason,
-        was_ready: bool,
+        settled: bool,
     },
 }
 
@@ -59,7 +62,7 @@ struct Live {
     phase: Phase,
     /// Why it is being ended, when the end itself will not tell.
     because: Option<Reason>,
-    was_ready: bool,
+    ready_at: Option<WallTime>,
     shard: usize,
     host_slot: u32,
     gauge: Arc<Gauge>,
@@ -185,7 +188,7 @@ impl Machine {
             assignment: wanted.clone(),
             phase: Phase::Launching,
             because: None,
-            was_ready: false,
+            ready_at: None,
             shard: shard_of(wanted, of_version, self.shards.len()),
             host_slot,
             gauge: Arc::default(),
@@ -196,7 +199,7 @@ impl Machine {
         match launch_request(&self.configuration, id, wanted, &credentials, first_host_id) {
             Ok(request) => self.send(&LauncherRequest::Launch(Box::new(request))).await,
             Err(reason) => {
-                self.ended(id, reason, false);
+                self.ended(id, reason);
                 Ok(())
             }
         }
@@ -232,7 +235,7 @@ impl Machine {
             }
             LauncherEvent::Failed { environment, what } => {
                 let text = format!("The execution environment couldn't be made: {what}");
-                self.ended(environment, Reason::new("InternalError", text), false);
+                self.ended(environment, Reason::new("InternalError", text));
             }
             LauncherEvent::Exited { environment, exit } => {
                 self.command(environment, ShardCommand::End { environment, exit });
@@ -245,7 +248,7 @@ impl Machine {
         let Some(live) = self.live.get_mut(&id) else { return Ok(()) };
         match event {
             ShardEvent::Ready => {
-                live.was_ready = true;
+                live.ready_at = Some(clock::wall());
                 if matches!(live.phase, Phase::Starting { .. }) {
                     live.phase = Phase::Ready;
                     if live.assignment.draining {
@@ -255,14 +258,16 @@ impl Machine {
             }
             // The runtime gets the time of one tick to end by itself, so that its last words are read.
             ShardEvent::InitFailed => {
-                live.phase = Phase::Starting { until: clock::wall() };
+                if matches!(live.phase, Phase::Starting { .. }) {
+                    live.phase = Phase::Starting { until: clock::wall() };
+                }
             }
             ShardEvent::Stuck => self.replace(id, "Timed-out code held its slots for too long."),
             ShardEvent::WorkerEnded => self.replace(id, "One of the runtime's workers ended."),
             ShardEvent::Drained => self.end(id, "It was drained.").await?,
-            ShardEvent::Ended { reason, was_ready, by_itself } => {
+            ShardEvent::Ended { reason, by_itself } => {
                 let because = live.because.take().filter(|_| !by_itself);
-                self.ended(id, because.unwrap_or(reason), was_ready);
+                self.ended(id, because.unwrap_or(reason));
             }
         }
         Ok(())
@@ -319,9 +324,11 @@ impl Machine {
         self.send(&LauncherRequest::Kill { environment: id }).await
     }
 
-    fn ended(&mut self, id: EnvironmentId, reason: Reason, was_ready: bool) {
+    fn ended(&mut self, id: EnvironmentId, reason: Reason) {
         if let Some(live) = self.live.get_mut(&id) {
-            live.phase = Phase::Ended { reason, was_ready: was_ready || live.assignment.draining };
+            let settled =
+                live.ready_at.is_some_and(|at| clock::wall() >= at.plus_millis(SETTLED_SECONDS * 1_000));
+            live.phase = Phase::Ended { reason, settled: settled || live.assignment.draining };
         }
     }
 
@@ -349,8 +356,8 @@ impl Live {
             Phase::Launching | Phase::Starting { .. } => EnvironmentState::Starting,
             Phase::Ready => EnvironmentState::Ready,
             Phase::Draining { .. } | Phase::Ending => EnvironmentState::Draining,
-            Phase::Ended { reason, was_ready } => {
-                EnvironmentState::Ended { reason: reason.clone(), was_ready: *was_ready }
+            Phase::Ended { reason, settled } => {
+                EnvironmentState::Ended { reason: reason.clone(), settled: *settled }
             }
         };
         EnvironmentReport {

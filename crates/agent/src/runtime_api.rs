@@ -14,6 +14,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use ondol_core::identity::RequestId;
 use ondol_core::slots::{Answer, PollId};
+use ondol_observe::clock;
 use ondol_protocol::invocation::PAYLOAD_BYTES_MAX;
 use tokio::net::{TcpListener, TcpStream};
 
@@ -21,29 +22,31 @@ use crate::host::{Handed, Host, RuntimeError, error_body};
 
 const ERROR_BYTES_MAX: usize = 1 << 20;
 /// The largest head: Python's client sends an X-Ray cause of up to 1 MiB as a header.
-const HEAD_BYTES_MAX: usize = 2 << 20;
-/// Connections one environment may have open: its polls, its answers, and some to spare.
-const CONNECTIONS_MAX: usize = 10_000;
+const HEAD_BYTES_MAX: usize = (1 << 20) + (64 << 10);
+/// Connections an environment may have open for each request it takes at once: a poll, an answer, and as many to spare.
+const CONNECTIONS_PER_REQUEST: usize = 4;
+const CONNECTIONS_MIN: usize = 64;
 
-/// Serves an environment's listener until the task is dropped.
+/// Serves an environment's listener until the task is dropped; its connections end with it.
 pub async fn serve(host: Rc<Host>, listener: TcpListener) {
-    let open = Rc::new(std::cell::Cell::new(0_usize));
+    let limit =
+        host.assignment.publication.configuration.managed_instances.per_execution_environment_max_concurrency;
+    let connections_max = CONNECTIONS_MIN + CONNECTIONS_PER_REQUEST * limit as usize;
+    let mut connections = tokio::task::JoinSet::new();
     loop {
-        let Ok((stream, _)) = listener.accept().await else {
-            // Out of descriptors, most likely: let others go on before the next try.
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-            continue;
-        };
-        if open.get() >= CONNECTIONS_MAX {
-            continue;
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) if connections.len() < connections_max => {
+                    let host = Rc::clone(&host);
+                    // An error ends this connection; what it held is unparked by its guard.
+                    connections.spawn_local(async move { drop(serve_connection(host, stream).await) });
+                }
+                Ok(_) => {}
+                // Out of descriptors, most likely: let others go on before the next try.
+                Err(_) => tokio::time::sleep(std::time::Duration::from_millis(10)).await,
+            },
+            Some(_) = connections.join_next() => {}
         }
-        open.set(open.get() + 1);
-        let (host, open) = (Rc::clone(&host), Rc::clone(&open));
-        tokio::task::spawn_local(async move {
-            // An error ends this connection; what it held is unparked by its guard.
-            let _ = serve_connection(host, stream).await;
-            open.set(open.get() - 1);
-        });
     }
 }
 
@@ -122,7 +125,11 @@ fn hand_out(Handed { invocation, deadline }: Handed) -> Answered {
     };
     set("content-type", "application/json");
     set("lambda-runtime-aws-request-id", &invocation.request.uuid());
-    set("lambda-runtime-deadline-ms", &deadline.epoch_millis().to_string());
+    // The deadline is kept on a clock that never steps; the function compares it with its own.
+    let left_millis = deadline.0.saturating_sub(clock::wall().0) / 1_000;
+    let deadline_millis =
+        clock::epoch_millis().saturating_add(i64::try_from(left_millis).unwrap_or(i64::MAX));
+    set("lambda-runtime-deadline-ms", &deadline_millis.to_string());
     set("lambda-runtime-invoked-function-arn", &invocation.invoked_arn);
     set("lambda-runtime-trace-id", invocation.trace_id.as_deref().unwrap_or(""));
     set("lambda-runtime-client-context", invocation.client_context.as_deref().unwrap_or(""));
@@ -140,33 +147,23 @@ async fn response(host: &Host, id: &str, request: Request<Incoming>) -> Answered
             );
         }
     }
-    let Some(id) = RequestId::parse_uuid(id) else { return invalid_request_id() };
+    // Whoever has nothing to answer may send nothing to be kept.
+    let Some(id) = RequestId::parse_uuid(id).filter(|id| host.is_held(*id)) else {
+        return invalid_request_id();
+    };
     match read(request, PAYLOAD_BYTES_MAX).await {
         Ok((trailers, body)) => match trailing_error(&trailers) {
             Some(error) => answered(host.answer(id, Some("Unhandled"), error)),
             None => answered(host.answer(id, None, body)),
         },
-        Err(ReadError::TooLarge) => {
-            let what = format!("Exceeded maximum allowed payload size ({PAYLOAD_BYTES_MAX} bytes).");
-            let told = format!(
-                "Response payload size exceeded maximum allowed payload size ({PAYLOAD_BYTES_MAX} bytes)."
-            );
-            match host.answer(id, Some("Unhandled"), error_body("Function.ResponseSizeTooLarge", &told)) {
-                Answer::Accepted => failure(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", &what),
-                other => answered(other),
-            }
-        }
-        Err(ReadError::Truncated) if host.is_running(id) => {
-            let told = "The runtime ended its response before it was complete.";
-            host.answer(id, Some("Unhandled"), error_body("Runtime.TruncatedResponse", told));
-            failure(StatusCode::BAD_REQUEST, "TruncatedHTTPRequest", "HTTP request detected as truncated")
-        }
-        Err(ReadError::Truncated) => invalid_request_id(),
+        Err(error) => broken_answer(host, id, &error, "Response", PAYLOAD_BYTES_MAX),
     }
 }
 
 async fn error(host: &Host, id: &str, request: Request<Incoming>) -> Answered {
-    let Some(id) = RequestId::parse_uuid(id) else { return invalid_request_id() };
+    let Some(id) = RequestId::parse_uuid(id).filter(|id| host.is_held(*id)) else {
+        return invalid_request_id();
+    };
     let stated = error_type(request.headers());
     match read(request, ERROR_BYTES_MAX).await {
         Ok((_, body)) if body.is_empty() => {
@@ -174,10 +171,25 @@ async fn error(host: &Host, id: &str, request: Request<Incoming>) -> Answered {
             answered(host.answer(id, Some("Unhandled"), body))
         }
         Ok((_, body)) => answered(host.answer(id, Some("Unhandled"), body)),
-        Err(ReadError::TooLarge) => too_large(ERROR_BYTES_MAX),
-        Err(ReadError::Truncated) => {
-            failure(StatusCode::BAD_REQUEST, "TruncatedHTTPRequest", "HTTP request detected as truncated")
+        Err(error) => broken_answer(host, id, &error, "Error", ERROR_BYTES_MAX),
+    }
+}
+
+/// An answer that cannot be used fails its invocation, rather than letting its caller wait for the timeout.
+fn broken_answer(host: &Host, id: RequestId, error: &ReadError, what: &str, limit: usize) -> Answered {
+    let (error_type, told) = match error {
+        ReadError::TooLarge => (
+            "Function.ResponseSizeTooLarge",
+            format!("{what} payload size exceeded maximum allowed payload size ({limit} bytes)."),
+        ),
+        ReadError::Truncated => {
+            ("Runtime.TruncatedResponse", "The runtime ended its answer before it was complete.".to_owned())
         }
+    };
+    match (host.answer(id, Some("Unhandled"), error_body(error_type, &told)), error) {
+        (Answer::Accepted, ReadError::TooLarge) => too_large(limit),
+        (Answer::Accepted, ReadError::Truncated) => truncated(),
+        (other, _) => answered(other),
     }
 }
 
@@ -202,9 +214,7 @@ async fn init_error(host: &Host, request: Request<Incoming>) -> Answered {
             }
         }
         Err(ReadError::TooLarge) => too_large(ERROR_BYTES_MAX),
-        Err(ReadError::Truncated) => {
-            failure(StatusCode::BAD_REQUEST, "TruncatedHTTPRequest", "HTTP request detected as truncated")
-        }
+        Err(ReadError::Truncated) => truncated(),
     }
 }
 
@@ -268,6 +278,10 @@ fn ok() -> Answered {
 
 fn invalid_request_id() -> Answered {
     failure(StatusCode::BAD_REQUEST, "InvalidRequestID", "Invalid request ID")
+}
+
+fn truncated() -> Answered {
+    failure(StatusCode::BAD_REQUEST, "TruncatedHTTPRequest", "HTTP request detected as truncated")
 }
 
 fn too_large(limit: usize) -> Answered {

@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use ondol_core::function::Reason;
 use ondol_core::gate::{Event as GateEvent, ThrottleCause};
 use ondol_core::identity::EnvironmentId;
 use ondol_protocol::assignment::EnvironmentAssignment;
@@ -100,8 +101,17 @@ impl Environments {
                 }
                 ShardCommand::End { environment, exit } => {
                     let resident = self.residents.borrow_mut().remove(&environment);
-                    if let Some(resident) = resident {
-                        resident.host.end(&exit);
+                    match resident {
+                        Some(resident) => resident.host.end(&exit),
+                        // It ended before it came here; the machine still waits for the word.
+                        None => {
+                            let reason = Reason::new(
+                                "InternalError",
+                                "The execution environment couldn't be taken over.",
+                            );
+                            let _ =
+                                end.events.send((environment, ShardEvent::Ended { reason, by_itself: true }));
+                        }
                     }
                 }
             }

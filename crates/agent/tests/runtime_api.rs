@@ -277,7 +277,7 @@ fn more_polls_than_slots_give_no_more_in_flight() {
         assert_eq!(rig.in_flight(), 0);
         let released =
             rig.gate.borrow().iter().filter(|event| matches!(event, GateEvent::SlotReleased { .. })).count();
-        assert_eq!(released, 1);
+        assert_eq!(released, 2, "what was refused gives its place at the gate back, and so does what was answered");
     });
 }
 
@@ -330,10 +330,16 @@ fn sizes_are_bounded() {
         let (request, reply) = rig.invoke(1, 3_000);
         poll.read().await;
         let path = format!("runtime/invocation/{}", request.uuid());
-        assert_eq!(rig.post(&format!("{path}/error"), &vec![b'x'; (1 << 20) + 1]).await.0, 413);
-        let answer = rig.post(&format!("{path}/response"), &vec![b'x'; 6_291_557]).await;
-        assert_eq!(answer.0, 413);
+        assert_eq!(rig.post(&format!("{path}/response"), &vec![b'x'; 6_291_557]).await.0, 413);
         assert!(text(reply).await.1.contains("Function.ResponseSizeTooLarge"));
+
+        let mut poll = rig.poll().await;
+        let (request, reply) = rig.invoke(3, 3_000);
+        poll.read().await;
+        let path = format!("runtime/invocation/{}/error", request.uuid());
+        assert_eq!(rig.post(&path, &vec![b'x'; (1 << 20) + 1]).await.0, 413);
+        assert!(text(reply).await.0.is_some(), "an error that is too large is still an error");
+        assert_eq!(rig.in_flight(), 0);
 
         // A length that is a lie is found out while reading.
         let mut poll = rig.poll().await;
@@ -405,8 +411,8 @@ fn the_first_error_of_initialisation_wins() {
         assert_eq!(rig.post("runtime/init/error", br#"{"errorType":"Other"}"#).await.0, 403);
         rig.machine.0.send(ShardCommand::End { environment: ENVIRONMENT, exit: Exit::Code(0) }).unwrap();
         match rig.event().await {
-            ShardEvent::Ended { reason, was_ready, .. } => {
-                assert!(!was_ready);
+            ShardEvent::Ended { reason, by_itself } => {
+                assert!(by_itself);
                 assert_eq!(reason.text, "Runtime.ImportModuleError: no module app");
             }
             other => panic!("{other:?}"),
@@ -433,5 +439,26 @@ fn when_the_process_ends_the_handed_fail_and_the_waiting_go_elsewhere() {
         );
         let closed = GateEvent::Closed { environment: ENVIRONMENT };
         assert!(rig.gate.borrow().contains(&closed));
+    });
+}
+
+#[test]
+fn thousands_of_dead_polls_neither_get_an_invocation_nor_take_the_server_down() {
+    on_a_shard(async {
+        let rig = Rig::new(1_600);
+        // A byte too much keeps the server from seeing the end of the connection.
+        for number in 0..1_000 {
+            let mut connection = Connection::open(rig.address).await;
+            connection.write("GET /2018-06-01/runtime/invocation/next HTTP/1.1\r\nHost: x\r\n\r\nG").await;
+            until(|| rig.parked() == number + 1).await;
+        }
+        let mut alive = rig.poll().await;
+        let (request, reply) = rig.invoke(1, 3_000);
+        let next = tokio::time::timeout(Duration::from_millis(500), alive.read()).await;
+        if let Ok(next) = next {
+            assert_eq!(next.request_id(), request.uuid());
+            rig.post(&format!("runtime/invocation/{}/response", request.uuid()), b"1").await;
+        }
+        reply.await.unwrap().unwrap();
     });
 }

@@ -27,6 +27,15 @@ pub use picture::MachineFacts;
 /// Decisions kept for `ondol status`.
 const JOURNAL_MAX: usize = 200;
 
+/// A plan that could not be carried out whole is made again this soon.
+const RETRY_SECONDS: u64 = 2;
+
+/// How far a plan was carried out.
+struct Carried {
+    assignment_changed: bool,
+    complete: bool,
+}
+
 /// What the loop last saw and did, for people.
 #[derive(Debug, Clone, Default)]
 pub struct View {
@@ -79,19 +88,20 @@ impl Control {
                     let kept = picture.environments.clone();
                     let (plan, remembered) = decide(picture, memory, now, &mut self.coins);
                     memory = remembered;
-                    if self.carry_out(&plan, &mut environments, &mut needs).await {
+                    let carried = self.carry_out(&plan, &mut environments, &mut needs).await;
+                    if carried.assignment_changed {
                         generation += 1;
                         let generation = Generation { epoch: self.epoch, number: generation };
                         let assignment = Assignment { generation, environments: environments.clone() };
                         self.assignments.send_replace(Arc::new(assignment));
                     }
                     self.show(&plan, kept, now);
-                    plan.wake_at
+                    if carried.complete { plan.wake_at } else { Some(now.plus_seconds(RETRY_SECONDS)) }
                 }
                 Err(error) => {
                     notice::error(&format!("taking a picture of the store: {error}; trying again"));
                     memory = Memory::default();
-                    Some(clock::policy().plus_seconds(5))
+                    Some(clock::policy().plus_seconds(RETRY_SECONDS))
                 }
             };
             let sleep =
@@ -133,44 +143,48 @@ impl Control {
         picture::take(&self.store, &self.home, environments, (self.machine)())
     }
 
-    /// Carries a plan out in its order. True if the assignment changed.
+    /// Carries a plan out in its order, up to the first step that fails.
     async fn carry_out(
         &self,
         plan: &Plan,
         environments: &mut BTreeMap<EnvironmentId, EnvironmentAssignment>,
         needs: &mut BTreeMap<EnvironmentId, Environment>,
-    ) -> bool {
-        let mut assignment_changed = false;
+    ) -> Carried {
+        let mut carried = Carried { assignment_changed: false, complete: true };
         for (step, _) in &plan.steps {
             let done = match step {
                 Step::StartEnvironment { id, environment } => {
-                    if let Some(assigned) = self.assign(environment) {
-                        environments.insert(*id, assigned);
-                        needs.insert(*id, environment.clone());
-                        assignment_changed = true;
+                    match self.assign(environment) {
+                        Some(assigned) => {
+                            environments.insert(*id, assigned);
+                            needs.insert(*id, environment.clone());
+                            carried.assignment_changed = true;
+                        }
+                        None => carried.complete = false,
                     }
                     Ok(())
                 }
                 Step::DrainEnvironment { id } => {
                     if let Some(assigned) = environments.get_mut(id) {
                         assigned.draining = true;
-                        assignment_changed = true;
+                        carried.assignment_changed = true;
                     }
                     Ok(())
                 }
                 Step::ForgetEnvironment { id } => {
                     needs.remove(id);
-                    assignment_changed |= environments.remove(id).is_some();
+                    carried.assignment_changed |= environments.remove(id).is_some();
                     Ok(())
                 }
                 stored => self.store_step(stored).await,
             };
             if let Err(error) = done {
                 notice::error(&format!("carrying out {step:?}: {error}"));
+                carried.complete = false;
                 break;
             }
         }
-        assignment_changed
+        carried
     }
 
     /// The assignment of a planned environment; `None` if what it is for has just gone.
@@ -282,8 +296,18 @@ fn changed(
             version.state = VersionState::Deactivating;
             version.state_reason = None;
         }
-        VersionChange::Deactivated => version.state = VersionState::Deactivated,
-        VersionChange::Reactivate => version.state = VersionState::Pending,
+        VersionChange::Deactivated => {
+            version.state = VersionState::Deactivated;
+            // Nothing is under way any more; what was published last is what a reactivation starts.
+            if version.last_update == LastUpdate::InProgress {
+                version.last_update = LastUpdate::Successful;
+            }
+        }
+        VersionChange::Reactivate => {
+            version.state = VersionState::Pending;
+            version.state_reason = Some(Reason::creating());
+            version.last_update = LastUpdate::InProgress;
+        }
     }
     Some(version)
 }

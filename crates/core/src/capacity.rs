@@ -20,6 +20,10 @@ use crate::time::PolicyTime;
 /// Failed starts after which a version that never ran is `Failed`.
 pub const START_FAILURES_MAX: u32 = 3;
 const BACK_OFF_SECONDS_MAX: u64 = 300;
+/// Starts that went well for this long after the last failure wipe the failures out.
+const FORGIVE_SECONDS: u64 = 60;
+/// What could not be done is tried again this soon, whatever else happens.
+const RETRY_SECONDS: u64 = 5;
 /// An instance with no environment ends after this long. AWS: "typically within a few minutes".
 pub const EMPTY_INSTANCE_SECONDS: u64 = 120;
 
@@ -49,10 +53,10 @@ pub enum EnvironmentState {
     Starting,
     Ready,
     Draining,
-    /// Over. `was_ready` tells a crash from a failed start.
+    /// Over. `settled` tells one that had served for a while, or was told to end, from a failed start.
     Ended {
         reason: Reason,
-        was_ready: bool,
+        settled: bool,
     },
 }
 
@@ -203,15 +207,15 @@ impl Planner<'_> {
             .environments
             .iter()
             .filter_map(|(id, environment)| match &environment.state {
-                EnvironmentState::Ended { reason, was_ready } => {
-                    Some((*id, environment.publication, reason.clone(), *was_ready))
+                EnvironmentState::Ended { reason, settled } => {
+                    Some((*id, environment.publication, reason.clone(), *settled))
                 }
                 _ => None,
             })
             .collect();
-        for (id, publication, reason, was_ready) in ended {
+        for (id, publication, reason, settled) in ended {
             self.picture.environments.remove(&id);
-            if !was_ready {
+            if !settled {
                 let earlier = self.memory.failures.get(&publication).map_or(0, |failures| failures.count);
                 let wait = (1_u64 << earlier.min(16)).min(BACK_OFF_SECONDS_MAX);
                 let retry_at = self.now.plus_seconds(wait);
@@ -249,49 +253,66 @@ impl Planner<'_> {
     fn keep_running(&mut self, version: &FunctionVersion) {
         let minimum = version.scaling.minimum();
         let wanted = &version.publication;
-        if let Some(serving) = version.serving.as_ref().filter(|_| version.is_rolling_over()) {
-            self.fill(version, serving, minimum);
-        }
-        if !matches!(version.last_update, LastUpdate::Failed(_)) {
-            if let Err(reason) = self.possible(version) {
-                return self.fail(version, reason);
-            }
-            self.fill(version, wanted, minimum);
-            let ready = self.ready(wanted.id);
-            let is_new = version.serving.as_ref().is_none_or(|serving| serving.id != wanted.id)
-                || version.state == VersionState::Pending;
-            if ready >= minimum {
-                self.memory.failures.remove(&wanted.id);
-                if is_new {
-                    self.change(
-                        version,
-                        VersionChange::Activate,
-                        "its minimum execution environments are ready",
-                    );
-                }
-            } else if let Some(failures) = self.memory.failures.get(&wanted.id).cloned() {
-                if is_new && failures.count >= START_FAILURES_MAX {
-                    return self.fail(version, failures.last);
-                }
-                self.plan.unmet.entry(version.key()).or_insert(failures.last);
-            } else if let Some(reason) = self.plan.unmet.get(&version.key()).filter(|_| is_new).cloned() {
-                return self.fail(version, reason);
-            }
-        }
+        // First, so that what is not needed any more makes room for what is.
         self.drain_surplus(version, minimum);
+        if let Some(serving) = version.serving.as_ref().filter(|_| version.is_rolling_over()) {
+            if let Err(shortage) = self.fill(version, serving, minimum) {
+                self.unmet(version, shortage);
+            }
+        }
+        if matches!(version.last_update, LastUpdate::Failed(_)) && version.state == VersionState::Active {
+            return;
+        }
+        let is_new = version.state == VersionState::Pending
+            || version.serving.as_ref().is_none_or(|serving| serving.id != wanted.id);
+        if let Err(reason) = self.possible(version) {
+            return self.fail(version, is_new, reason);
+        }
+        let shortage = self.fill(version, wanted, minimum).err();
+        let failures = self.memory.failures.get(&wanted.id).cloned();
+        if self.ready(wanted.id) >= minimum {
+            if failures.is_some_and(|failures| self.now.seconds_since(failures.retry_at) >= FORGIVE_SECONDS) {
+                self.memory.failures.remove(&wanted.id);
+            }
+            if is_new {
+                self.change(version, VersionChange::Activate, "its minimum execution environments are ready");
+            }
+        } else if let Some(failures) = failures {
+            if is_new && failures.count >= START_FAILURES_MAX {
+                return self.fail(version, is_new, failures.last);
+            }
+            self.unmet(version, failures.last);
+        } else if let Some(shortage) = shortage {
+            // Room that is about to come is worth waiting for.
+            let provider = &wanted.configuration.managed_instances.capacity_provider;
+            if is_new && !self.is_draining(provider) {
+                return self.fail(version, is_new, shortage);
+            }
+            self.unmet(version, shortage);
+        }
     }
 
-    fn fail(&mut self, version: &FunctionVersion, reason: Reason) {
+    fn unmet(&mut self, version: &FunctionVersion, reason: Reason) {
+        self.plan.unmet.insert(version.key(), reason);
+        self.wake_at(self.now.plus_seconds(RETRY_SECONDS));
+    }
+
+    fn is_draining(&self, provider: &str) -> bool {
+        let of_provider = |environment: &Environment| {
+            self.picture.instances.get(&environment.instance).is_some_and(|i| i.capacity_provider == provider)
+        };
+        self.picture.environments.values().any(|e| e.state == EnvironmentState::Draining && of_provider(e))
+    }
+
+    fn fail(&mut self, version: &FunctionVersion, is_new: bool, reason: Reason) {
         let why = reason.text.clone();
-        let served = version.serving.is_some() && version.state == VersionState::Active;
-        if served && !version.is_rolling_over() {
-            // It ran and still does what it can; the reason is shown, and starts go on with back-off.
-            self.plan.unmet.insert(version.key(), reason);
-        } else if served {
-            self.change(version, VersionChange::FailUpdate(reason), why);
-        } else {
-            self.change(version, VersionChange::Fail(reason), why);
+        if !is_new {
+            // It ran; it goes on with what it has, and is tried again.
+            return self.unmet(version, reason);
         }
+        let serves_on = version.is_rolling_over() && version.state == VersionState::Active;
+        let change = if serves_on { VersionChange::FailUpdate(reason) } else { VersionChange::Fail(reason) };
+        self.change(version, change, why);
         self.memory.failures.remove(&version.publication.id);
     }
 
@@ -320,24 +341,22 @@ impl Planner<'_> {
         Ok(())
     }
 
-    fn fill(&mut self, version: &FunctionVersion, publication: &Publication, minimum: u32) {
+    /// Starts what is missing of a publication, unless its failures ask to wait.
+    fn fill(
+        &mut self,
+        version: &FunctionVersion,
+        publication: &Publication,
+        minimum: u32,
+    ) -> Result<(), Reason> {
         let alive = self.alive(publication.id);
-        if alive >= minimum {
-            return;
-        }
-        if let Some(failures) = self.memory.failures.get(&publication.id) {
+        if let Some(failures) = self.memory.failures.get(&publication.id).filter(|_| alive < minimum) {
             let retry_at = failures.retry_at;
             if retry_at > self.now {
                 self.wake_at(retry_at);
-                return;
+                return Ok(());
             }
         }
-        for _ in alive..minimum {
-            if let Err(reason) = self.start_one(version, publication) {
-                self.plan.unmet.insert(version.key(), reason);
-                return;
-            }
-        }
+        (alive..minimum).try_for_each(|_| self.start_one(version, publication))
     }
 
     fn start_one(&mut self, version: &FunctionVersion, publication: &Publication) -> Result<(), Reason> {

@@ -173,9 +173,9 @@ impl Slots {
         answer
     }
 
-    /// Whether the runtime holds this invocation and its caller still waits.
-    pub fn is_running(&self, request: RequestId) -> bool {
-        matches!(self.holders.get(&request), Some(Holder::Running { .. }))
+    /// Whether the runtime was given this invocation and has not answered it.
+    pub fn is_held(&self, request: RequestId) -> bool {
+        matches!(self.holders.get(&request), Some(Holder::Running { .. } | Holder::TimedOut { .. }))
     }
 
     /// The environment ended: every invocation whose caller still waits, to be failed.

@@ -74,10 +74,10 @@ impl Directory {
         }
     }
 
-    /// Reads everything once, then follows the feed until the store stops.
-    pub async fn follow(self: Arc<Self>, store: Store) {
+    /// Follows the feed from what `read_all` gave until the store stops.
+    pub async fn follow(self: Arc<Self>, store: Store, mut at: Revision) {
         let mut changed = store.watch();
-        let mut at = self.read_all(&store);
+        changed.mark_changed();
         while changed.changed().await.is_ok() {
             at = match store.changes(at) {
                 Changes::Compacted(_) => self.read_all(&store),
@@ -87,7 +87,9 @@ impl Directory {
                     names.sort_unstable();
                     names.dedup();
                     let newest = events.last().map_or(at, |change| change.revision);
-                    self.update(&store, &names);
+                    if !names.is_empty() {
+                        self.update(&store, HashMap::clone(&self.functions.load()), &names);
+                    }
                     newest
                 }
             };
@@ -100,16 +102,12 @@ impl Directory {
         let keys: Vec<String> =
             store.scan(keys::FUNCTIONS, None, usize::MAX).into_iter().map(|(key, _)| key).collect();
         let names: Vec<&str> = keys.iter().filter_map(|key| keys::function_of(key)).collect();
-        self.functions.store(Arc::default());
-        self.update(store, &names);
+        self.update(store, HashMap::new(), &names);
         revision
     }
 
-    fn update(&self, store: &Store, names: &[&str]) {
-        if names.is_empty() {
-            return;
-        }
-        let mut functions = HashMap::clone(&self.functions.load());
+    /// Reads these functions anew and swaps the snapshot once.
+    fn update(&self, store: &Store, mut functions: HashMap<String, Arc<FunctionRoutes>>, names: &[&str]) {
         for name in names {
             match read(store, name) {
                 Some(routes) => drop(functions.insert((*name).to_owned(), Arc::new(routes))),

@@ -104,8 +104,6 @@ impl<D: Deliver> Shard<D> {
             match self.agent.deliver(environment, invocation.clone()).await {
                 Ok(reply) => return Ok(reply),
                 Err(Refused(why)) => {
-                    // The agent took no slot, or gave it back; so does the gate.
-                    self.gate_event(&Event::SlotReleased { environment });
                     tried.push(environment);
                     cause = why;
                 }

@@ -116,8 +116,8 @@ struct Parts {
 async fn run(arguments: &Up, parts: Parts) -> Result<()> {
     let home = Home { region: REGION.into(), account_id: ACCOUNT_ID.into() };
     let directory = Directory::new(home.clone());
-    directory.read_all(&parts.store);
-    tokio::spawn(Arc::clone(&directory).follow(parts.store.clone()));
+    let read_at = directory.read_all(&parts.store);
+    tokio::spawn(Arc::clone(&directory).follow(parts.store.clone(), read_at));
     let (usage, book) = usage_channel();
     let book = Arc::new(book);
     let (api_door, api_calls) = mpsc::channel(API_CALLS_MAX);

@@ -110,7 +110,7 @@ impl World {
                 Step::DrainEnvironment { id } => {
                     let reason = Reason::new("Drained", "drained");
                     picture.environments.get_mut(&id).unwrap().state =
-                        EnvironmentState::Ended { reason, was_ready: true };
+                        EnvironmentState::Ended { reason, settled: true };
                 }
                 Step::ForgetEnvironment { id } => drop(picture.environments.remove(&id)),
                 Step::RemoveVersion { key } => drop(picture.versions.remove(&key)),
@@ -156,7 +156,10 @@ fn apply(version: &mut FunctionVersion, change: VersionChange) {
         VersionChange::FailUpdate(reason) => version.last_update = LastUpdate::Failed(reason),
         VersionChange::Deactivate => version.state = VersionState::Deactivating,
         VersionChange::Deactivated => version.state = VersionState::Deactivated,
-        VersionChange::Reactivate => version.state = VersionState::Pending,
+        VersionChange::Reactivate => {
+            version.state = VersionState::Pending;
+            version.last_update = LastUpdate::InProgress;
+        }
     }
 }
 
@@ -215,7 +218,7 @@ fn three_failed_starts_fail_the_version_with_the_last_reason() {
     let key = world.publish("a", 1);
     let broken = |_: &Environment| EnvironmentState::Ended {
         reason: Reason::new("FunctionError.RuntimeInitError", "import failed"),
-        was_ready: false,
+        settled: false,
     };
     for _ in 0..4 {
         world.turn(broken);
@@ -256,7 +259,7 @@ fn a_failed_roll_over_keeps_what_serves() {
             1 => EnvironmentState::Ready,
             _ => EnvironmentState::Ended {
                 reason: Reason::new("FunctionError.RuntimeInitError", "x"),
-                was_ready: false,
+                settled: false,
             },
         });
         world.now = world.now.plus_seconds(400);
@@ -293,7 +296,7 @@ fn a_crashed_environment_is_replaced_at_once() {
     let first = *world.picture.environments.keys().next().unwrap();
     let reason = Reason::new("Runtime.ExitError", "exit status 1");
     world.picture.environments.get_mut(&first).unwrap().state =
-        EnvironmentState::Ended { reason, was_ready: true };
+        EnvironmentState::Ended { reason, settled: true };
     world.turn(|_| EnvironmentState::Ready);
     assert_eq!(world.running(1), 3);
     assert!(!world.picture.environments.contains_key(&first));
@@ -323,4 +326,83 @@ fn the_same_picture_gives_the_same_plan() {
     world.publish("a", 1);
     let run = || decide(world.picture.clone(), Memory::default(), PolicyTime(5), &mut Coins::from_seed(9));
     assert_eq!(run(), run());
+}
+
+#[test]
+fn a_crash_loop_is_started_ever_more_slowly() {
+    let mut world = World::new(400);
+    world.publish("a", 1);
+    world.settle();
+    let mut waits = Vec::new();
+    for _ in 0..4 {
+        let id = *world.picture.environments.keys().next().unwrap();
+        let reason = Reason::new("Runtime.ExitError", "exit status 1");
+        world.picture.environments.get_mut(&id).unwrap().state =
+            EnvironmentState::Ended { reason, settled: false };
+        world.turn(|_| EnvironmentState::Ready);
+        assert_eq!(world.running(1), 2, "it waits");
+        let at = world.last.wake_at.unwrap();
+        waits.push(at.seconds_since(world.now));
+        world.now = at;
+        while world.running(1) < 3 {
+            world.turn(|_| EnvironmentState::Ready);
+            world.now = world.now.plus_seconds(1);
+        }
+    }
+    assert_eq!(waits, [1, 2, 4, 5], "the last is the planner's own look again");
+    assert_eq!(world.state(&version("a", 1).key()), VersionState::Active);
+}
+
+#[test]
+fn room_that_is_about_to_come_is_waited_for() {
+    let mut world = World::new(12);
+    let key = world.publish("a", 1);
+    world.settle();
+    world.publish("b", 2);
+    world.publish("c", 3);
+    world.settle();
+    // All twelve vCPUs are used; d comes while a is still draining.
+    world.picture.versions.get_mut(&key).unwrap().state = VersionState::Deleting;
+    for environment in world.picture.environments.values_mut().filter(|e| e.version == key) {
+        environment.state = EnvironmentState::Draining;
+    }
+    let late = world.publish("d", 4);
+    world.turn(|_| EnvironmentState::Ready);
+    assert_eq!(world.state(&late), VersionState::Pending);
+    assert!(world.last.unmet.contains_key(&late) && world.last.wake_at.is_some());
+    world.picture.environments.retain(|_, e| e.version != key);
+    world.settle();
+    assert_eq!(world.state(&late), VersionState::Active);
+}
+
+#[test]
+fn a_runtime_that_comes_back_is_found_without_being_told() {
+    let mut world = World::new(400);
+    let key = world.publish("a", 1);
+    world.settle();
+    world.picture.environments.clear();
+    let installed = std::mem::take(&mut world.picture.machine.installed_runtimes);
+    world.turn(|_| EnvironmentState::Ready);
+    assert_eq!((world.state(&key), world.running(1)), (VersionState::Active, 0));
+    assert!(world.last.wake_at.is_some(), "it looks again by itself");
+    world.picture.machine.installed_runtimes = installed;
+    world.settle();
+    assert_eq!(world.running(1), 3);
+}
+
+#[test]
+fn a_version_whose_update_failed_can_be_deactivated_and_reactivated() {
+    let mut world = World::new(400);
+    let key = world.publish("a", 1);
+    world.settle();
+    let version = world.picture.versions.get_mut(&key).unwrap();
+    version.publication = publication(2);
+    version.last_update = LastUpdate::Failed(Reason::new("FunctionError", "x"));
+    for scaling in
+        [ScalingConfig { min: Some(0), max: Some(0) }, ScalingConfig { min: Some(1), max: Some(1) }]
+    {
+        world.picture.versions.get_mut(&key).unwrap().scaling = scaling;
+        world.settle();
+    }
+    assert_eq!((world.state(&key), world.running(2)), (VersionState::Active, 1));
 }
