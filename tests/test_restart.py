@@ -6,22 +6,16 @@ from conftest import LATEST_PUBLISHED, wait_until
 from test_api import PYTHON
 
 
-def processes_of(server):
-    """Processes whose control group belongs to this server."""
+def processes_of(group):
+    """Processes in the control groups of a server."""
     found = []
-    for group in Path("/proc").glob("[0-9]*/cgroup"):
+    for listing in Path("/proc").glob("[0-9]*/cgroup"):
         try:
-            if any(f"/ondol/{name}/" in group.read_text() for name in server_groups(server)):
-                found.append(group.parent.name)
+            if f"/ondol/{group}/" in listing.read_text():
+                found.append(listing.parent.name)
         except OSError:
             pass
     return found
-
-
-def server_groups(server):
-    from hashlib import sha256
-
-    return ["s-" + sha256(str(Path(server.folder).resolve()).encode()).hexdigest()[:12]]
 
 
 def test_killed_and_started_again(own_server):
@@ -33,9 +27,10 @@ def test_killed_and_started_again(own_server):
     wait_until(lambda: len(server.ready("kept")) == 2, "two environments")
     before = server.client.get_function(FunctionName="kept")["Configuration"]
     instances = sorted(i["id"] for p in server.status()["capacityProviders"] for i in p["instances"])
-    assert processes_of(server)
+    group = server.status()["serverId"]
+    assert processes_of(group)
     server.kill()
-    wait_until(lambda: not processes_of(server), "the dead server's environments to end")
+    wait_until(lambda: not processes_of(group), "the dead server's environments to end")
 
     server.start()
     assert server.client.get_function(FunctionName="kept")["Configuration"] == before
@@ -45,8 +40,8 @@ def test_killed_and_started_again(own_server):
 
     server.stop()
     assert server.process.returncode == 0
-    assert processes_of(server) == []
-    assert not list(Path("/sys/fs/cgroup").glob(f"*/ondol/{server_groups(server)[0]}"))
+    assert processes_of(group) == []
+    assert not list(Path("/sys/fs/cgroup").glob(f"*/ondol/{group}"))
     assert list(Path(server.folder, "run").iterdir()) == []
 
 

@@ -277,7 +277,10 @@ fn more_polls_than_slots_give_no_more_in_flight() {
         assert_eq!(rig.in_flight(), 0);
         let released =
             rig.gate.borrow().iter().filter(|event| matches!(event, GateEvent::SlotReleased { .. })).count();
-        assert_eq!(released, 2, "what was refused gives its place at the gate back, and so does what was answered");
+        assert_eq!(
+            released, 2,
+            "what was refused gives its place at the gate back, and so does what was answered"
+        );
     });
 }
 

@@ -12,8 +12,8 @@ use ondol_observe::clock;
 use ondol_wire::fault::{ErrorFormat, Fault};
 use ondol_wire::http::{HeaderView, authenticate_request, error_response};
 use ondol_wire::lambda::SERVICE;
-use ondol_wire::rest_json::Answer;
-use ondol_wire::sigv4::Keys;
+use ondol_wire::rest_json::{Answer, match_operation};
+use ondol_wire::sigv4::{Keys, known_signer};
 
 use crate::context::{Context, uuid};
 use crate::faults::unsupported;
@@ -49,7 +49,12 @@ impl Api {
         // Until the signature says which service is meant, the scope of the header does.
         let format = scope_of(&parts.headers)
             .map_or(ErrorFormat::RestJson, |service| ErrorFormat::of_service(&service));
-        let body = match read(body).await {
+        let known = known_signer(&HeaderView(&parts.headers), &*self.keys);
+        let known = match known {
+            Ok(_) => read(body, &operation_name(&parts)).await,
+            Err(fault) => Err(fault),
+        };
+        let body = match known {
             Ok(body) => body,
             Err(fault) => return error(&fault, format, &request_id),
         };
@@ -81,9 +86,17 @@ impl Api {
     }
 }
 
-async fn read(body: Incoming) -> Result<Bytes, Fault> {
+/// The operation's name, for the sentence about its size.
+fn operation_name(parts: &hyper::http::request::Parts) -> String {
+    let matched =
+        match_operation(&SERVICE, parts.method.as_str(), parts.uri.path(), parts.uri.query().unwrap_or(""));
+    matched.map_or_else(|| "requested".into(), |(operation, _)| operation.name.into())
+}
+
+async fn read(body: Incoming, operation: &str) -> Result<Bytes, Fault> {
     let too_large = || {
-        let text = format!("Request must be smaller than {REQUEST_BYTES_MAX} bytes for this operation");
+        let text =
+            format!("Request must be smaller than {REQUEST_BYTES_MAX} bytes for the {operation} operation");
         Fault::new("RequestEntityTooLargeException", 413, text)
     };
     if body.size_hint().lower() > REQUEST_BYTES_MAX as u64 {

@@ -17,8 +17,9 @@ use ondol_observe::clock;
 use ondol_observe::usage::{Outcome, UsageEvent};
 use ondol_protocol::invocation::{Deliver, Invocation, PAYLOAD_BYTES_MAX, Reply};
 use ondol_wire::fault::Fault;
-use ondol_wire::http::authenticate_request;
+use ondol_wire::http::{HeaderView, authenticate_request};
 use ondol_wire::lambda::SERVICE;
+use ondol_wire::sigv4::known_signer;
 use serde::de::IgnoredAny;
 
 use crate::answer::{Body, failure, whole};
@@ -50,7 +51,7 @@ async fn phases<D: Deliver>(
     id: RequestId,
 ) -> Result<Response<Body>, Fault> {
     let started = clock::wall();
-    let accepted = accept(request)?;
+    let accepted = accept(shard, request)?;
     let identified = identify(shard, accepted).await?;
     let resolved = resolve(shard, function, &identified)?;
     if identified.kind == InvocationType::DryRun {
@@ -99,8 +100,9 @@ struct Resolved {
     invoked_arn: String,
 }
 
-fn accept(request: Request<Incoming>) -> Result<Accepted, Fault> {
+fn accept<D>(shard: &Shard<D>, request: Request<Incoming>) -> Result<Accepted, Fault> {
     let (parts, body) = request.into_parts();
+    known_signer(&HeaderView(&parts.headers), &*shard.keys)?;
     if body.size_hint().lower() > PAYLOAD_BYTES_MAX as u64 {
         return Err(too_large());
     }
@@ -129,6 +131,13 @@ fn accept(request: Request<Incoming>) -> Result<Accepted, Fault> {
             let text = format!("{what} isn't supported by this version of Ondol.");
             return Err(Fault::of(&SERVICE, "InvalidParameterValueException", text));
         }
+    }
+    if header("x-amz-client-context").is_some_and(|context| STANDARD.decode(context).is_err()) {
+        return Err(Fault::of(
+            &SERVICE,
+            "InvalidRequestContentException",
+            "The client context is not valid base64.",
+        ));
     }
     if header("x-amz-client-context").is_some_and(|context| context.len() > CLIENT_CONTEXT_BYTES_MAX) {
         let text = format!("The client context is larger than {CLIENT_CONTEXT_BYTES_MAX} bytes.");

@@ -89,7 +89,17 @@ impl Groups {
             return Ok(Self { innermost: Vec::new(), depth: 0, memory_events: "" });
         }
         let hierarchy = Hierarchy::detect()?;
-        let mut innermost = Vec::new();
+        let memory_events = match hierarchy {
+            Hierarchy::V1 { .. } => "memory.oom_control",
+            Hierarchy::V2 { .. } => "memory.events",
+        };
+        let mut groups = Self { innermost: Vec::new(), depth: limits.len(), memory_events };
+        // A chain that could not be made whole is not left half-made.
+        groups.make(&hierarchy, limits).inspect_err(|_| groups.remove())?;
+        Ok(groups)
+    }
+
+    fn make(&mut self, hierarchy: &Hierarchy, limits: &[GroupLimits]) -> io::Result<()> {
         for root in hierarchy.roots() {
             let mut folder = root;
             make(&folder)?;
@@ -104,13 +114,9 @@ impl Groups {
                 make(&folder)?;
                 hierarchy.limit(&folder, limit)?;
             }
-            innermost.push(folder);
+            self.innermost.push(folder);
         }
-        let memory_events = match hierarchy {
-            Hierarchy::V1 { .. } => "memory.oom_control",
-            Hierarchy::V2 { .. } => "memory.events",
-        };
-        Ok(Self { innermost, depth: limits.len(), memory_events })
+        Ok(())
     }
 
     /// Moves a process into the innermost group.

@@ -128,7 +128,7 @@ fn build_root(root: &Path, mounts: &[Mount], run_folder: &Path) -> Result<(), St
     let fail = |what: String| move |error: rustix::io::Errno| format!("{what}: {error}");
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .map_err(fail("making mounts private".into()))?;
-    read_only(root, root).map_err(fail(at("mounting the root filesystem", root)))?;
+    read_only(root, root).map_err(|e| format!("{}: {e}", at("mounting the root filesystem", root)))?;
     let inside = |target: &Path| root.join(target.strip_prefix("/").unwrap_or(target));
     let proc_flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     mount("proc", inside(Path::new("/proc")), "proc", proc_flags, Some(c"hidepid=2"))
@@ -137,11 +137,8 @@ fn build_root(root: &Path, mounts: &[Mount], run_folder: &Path) -> Result<(), St
     for each in mounts {
         match each {
             Mount::ReadOnly { source, target } => {
-                read_only(source, &inside(target)).map_err(fail(format!(
-                    "mounting {} at {}",
-                    source.display(),
-                    target.display()
-                )))?;
+                read_only(source, &inside(target))
+                    .map_err(|e| format!("mounting {} at {}: {e}", source.display(), target.display()))?;
             }
             Mount::Scratch { target, bytes, files } => {
                 let flags = MountFlags::NOSUID | MountFlags::NODEV;
@@ -156,18 +153,17 @@ fn build_root(root: &Path, mounts: &[Mount], run_folder: &Path) -> Result<(), St
     let logs = inside(Path::new(LOG_SOCKET_FOLDER));
     write_files(&inside(Path::new("/run")), &[(PathBuf::from("telemetry/.keep"), String::new())])
         .map_err(|e| format!("preparing /run: {e}"))?;
-    read_only(run_folder, &logs).map_err(fail("mounting the log socket".into()))?;
+    read_only(run_folder, &logs).map_err(|e| format!("mounting the log socket: {e}"))?;
     rustix::process::chdir(root).map_err(fail("entering the new root".into()))?;
     rustix::process::pivot_root(".", ".").map_err(fail("changing the root".into()))?;
     unmount(".", UnmountFlags::DETACH).map_err(fail("letting go of the old root".into()))?;
     rustix::process::chdir("/").map_err(fail("entering /".into()))
 }
 
-/// Binds a file or folder, with what is mounted below it, and takes every right to change it.
-fn read_only(source: &Path, target: &Path) -> rustix::io::Result<()> {
+/// Binds a file or folder, with what is mounted below it, and takes every right to change any of it.
+fn read_only(source: &Path, target: &Path) -> io::Result<()> {
     mount_bind_recursive(source, target)?;
-    let flags = MountFlags::BIND | MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV;
-    mount_remount(target, flags, "")
+    sys::make_read_only(target)
 }
 
 fn scratch(target: &Path, bytes: u64, files: u64, mode: &str, flags: MountFlags) -> io::Result<()> {

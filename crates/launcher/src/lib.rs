@@ -61,13 +61,13 @@ pub fn serve(socket: &OwnedFd) -> std::io::Result<()> {
             LauncherRequest::Kill { environment } => {
                 if let Some(environment) = running.get_mut(&environment) {
                     environment.killed = true;
-                    sys::kill(environment.process);
+                    sys::kill_session(environment.process);
                 }
             }
         }
     }
     for environment in running.values() {
-        sys::kill(environment.process);
+        sys::kill_session(environment.process);
     }
     for (_, environment) in running {
         environment.reap();
@@ -88,7 +88,11 @@ fn wait(socket: BorrowedFd<'_>, running: &BTreeMap<EnvironmentId, Running>) -> s
 
 fn launch(socket: &OwnedFd, request: &LaunchRequest, running: &mut BTreeMap<EnvironmentId, Running>) {
     let environment = request.environment;
-    let event = match start(request) {
+    let started = start(request).inspect_err(|_| {
+        // Left-overs of a folder that cannot be removed are swept at the next start.
+        let _ = std::fs::remove_dir_all(&request.run_folder);
+    });
+    let event = match started {
         Ok((started, fds)) => {
             running.insert(environment, started);
             let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
@@ -116,10 +120,10 @@ fn start(request: &LaunchRequest) -> Result<(Running, Ends), String> {
     let logs = log_socket(&request.run_folder).map_err(step("making the log socket"))?;
     let (stdout, stdout_inside) = sys::pipe().map_err(step("making a pipe"))?;
     let (stderr, stderr_inside) = sys::pipe().map_err(step("making a pipe"))?;
-    let groups = Groups::create(&request.groups).map_err(step("making the control groups"))?;
     let mut variables = request.variables.clone();
     variables.push(("AWS_LAMBDA_RUNTIME_API".into(), address.to_string()));
     let program = sys::Program::new(&request.command, &variables, &request.working_directory)?;
+    let groups = Groups::create(&request.groups).map_err(step("making the control groups"))?;
     let stdio = [stdout_inside.as_fd(), stderr_inside.as_fd()];
     let started = match &request.tier {
         Tier::Container { root, mounts, first_host_id } => container::start(
@@ -164,7 +168,7 @@ impl Running {
     /// Collects an environment that ended: its status, its process, its groups, its folder.
     fn reap(self) -> Exit {
         let said = init::read_status(&self.status);
-        sys::kill(self.process);
+        sys::kill_session(self.process);
         let waited = sys::wait(self.process);
         let exit = if self.killed {
             Exit::Killed

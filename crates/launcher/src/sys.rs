@@ -76,9 +76,44 @@ pub fn own_session() {
     unsafe { libc::setsid() };
 }
 
+/// Ends a process. Numbers below 1 mean something else to the kernel, this process's own group among it.
 pub fn kill(process: i32) {
-    // SAFETY: takes no pointers.
-    unsafe { libc::kill(process, libc::SIGKILL) };
+    if process > 0 {
+        // SAFETY: takes no pointers.
+        unsafe { libc::kill(process, libc::SIGKILL) };
+    }
+}
+
+/// Ends a process and all of the session it leads.
+pub fn kill_session(leader: i32) {
+    kill(leader);
+    if leader > 1 {
+        // SAFETY: takes no pointers; a negative number names the group of a leader that is our own child.
+        unsafe { libc::kill(-leader, libc::SIGKILL) };
+    }
+}
+
+/// Takes every right to change from a mount and all that is mounted below it.
+pub fn make_read_only(target: &Path) -> io::Result<()> {
+    let path = CString::new(target.as_os_str().as_bytes())?;
+    let attributes = libc::mount_attr {
+        attr_set: libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: 0,
+    };
+    // SAFETY: the path is a C string and the attributes a valid struct of the size given.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            libc::AT_RECURSIVE,
+            &raw const attributes,
+            std::mem::size_of::<libc::mount_attr>(),
+        )
+    };
+    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Waits for a child's end.

@@ -34,6 +34,8 @@ const REGION: &str = "us-east-1";
 const ACCOUNT_ID: &str = "000000000000";
 /// API calls that may wait for their turn.
 const API_CALLS_MAX: usize = 1_024;
+/// API calls answered at the same time; each may hold a deployment package in memory.
+const API_CALLS_AT_ONCE: usize = 128;
 /// Invocations that may wait for another shard.
 const HOPS_MAX: usize = 1_024;
 /// The share of the machine's memory that all execution environments together may take, in percent.
@@ -54,6 +56,7 @@ pub fn up(arguments: &Up) -> Result<()> {
             "execution environments are made of namespaces and control groups, which needs root: run `sudo ondol up`. For development without root there is `--containment process`, which separates nothing"
         );
     }
+    raise_open_files();
     let data_dir = &arguments.address.data_dir;
     let store = Store::open(data_dir)?;
     let data_dir = data_dir.canonicalize().context("the data folder")?;
@@ -124,6 +127,7 @@ async fn run(arguments: &Up, parts: Parts) -> Result<()> {
     let shards = arguments.shards.map_or_else(|| (machine::cpus() / 2).max(1), usize::from);
     let facts = status::Facts {
         endpoint: parts.agent.endpoint.clone(),
+        server_id: parts.agent.server_id.clone(),
         containment: parts.agent.containment,
         limits: parts.agent.limits,
         any_architecture: arguments.any_architecture,
@@ -242,9 +246,12 @@ fn run_shard(
 
 /// Answers API calls, each in a task of its own.
 async fn serve_api(api: Api, mut calls: mpsc::Receiver<ondol_invoke::shard::ApiCall>) {
+    let turns = Arc::new(tokio::sync::Semaphore::new(API_CALLS_AT_ONCE));
     while let Some((request, answer)) = calls.recv().await {
         let api = api.clone();
+        let Ok(turn) = Arc::clone(&turns).acquire_owned().await else { return };
         tokio::spawn(async move {
+            let _turn = turn;
             // A client that went away does not undo what it asked for.
             let _ = answer.send(api.handle(request).await);
         });
@@ -255,10 +262,23 @@ fn seed() -> Result<u64> {
     getrandom::u64().map_err(|error| anyhow::anyhow!("the system gives no random numbers: {error}"))
 }
 
-/// Names what this server makes on the machine, so that servers of other data folders keep theirs.
+/// Names what this server makes on the machine, so that servers of other data folders keep theirs, and so do
+/// servers in containers that share the host's control groups and use the same path.
 fn server_id(data_dir: &Path) -> String {
-    let hash = ondol_wire::sigv4::sha256(data_dir.as_os_str().as_encoded_bytes());
+    let host = rustix::system::uname();
+    let name = [host.nodename().to_bytes(), b"/", data_dir.as_os_str().as_encoded_bytes()].concat();
+    let hash = ondol_wire::sigv4::sha256(&name);
     format!("s-{}", &ondol_wire::sigv4::hex(&hash)[..12])
+}
+
+/// Execution environments take many descriptors: two for each poll, one for each log connection.
+fn raise_open_files() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if setrlimit(Resource::Nofile, limit).is_err() {
+        notice::warning("the limit on open files could not be raised; many environments may need more");
+    }
 }
 
 /// Ends what an earlier server of this data folder left behind when it was killed.

@@ -19,6 +19,8 @@ use crate::machine;
 /// What does not change while the server runs.
 pub struct Facts {
     pub endpoint: String,
+    /// Names this server's control groups.
+    pub server_id: String,
     pub containment: Containment,
     pub limits: bool,
     pub any_architecture: bool,
@@ -118,6 +120,7 @@ pub fn page(facts: &Facts, store: &Store, report: &Report, view: &View, book: &U
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "endpoint": facts.endpoint,
+        "serverId": facts.server_id,
         "machine": {"architecture": machine::architecture().to_string(), "cpus": machine::cpus(), "memoryMiB": machine::memory_bytes() >> 20},
         "overCommitment": {
             "vCpus": ratio(u64::from(allocated_vcpus), machine::cpus() as u64),

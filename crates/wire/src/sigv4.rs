@@ -84,15 +84,11 @@ pub trait Keys: Send + Sync + std::fmt::Debug {
     fn secret(&self, access_key_id: &str, session_token: Option<&str>) -> Option<String>;
 }
 
-/// Reads and checks a request's signature; gives what it is signed for.
-pub fn authenticate(
-    request: SignedRequest<'_>,
-    keys: &dyn Keys,
-    body_sha256: &[u8; 32],
-    now_epoch_seconds: i64,
-) -> Result<Authorization, Fault> {
-    let authorization = Authorization::parse(request.headers.get("authorization").as_deref())?;
-    let token = request.headers.get("x-amz-security-token");
+/// What the head of a request alone can show: who signs, and that the key is known. Checked before a body is
+/// read, so that strangers cannot fill the server's memory.
+pub fn known_signer(headers: &dyn Headers, keys: &dyn Keys) -> Result<(Authorization, String), Fault> {
+    let authorization = Authorization::parse(headers.get("authorization").as_deref())?;
+    let token = headers.get("x-amz-security-token");
     let secret = keys.secret(&authorization.access_key_id, token.as_deref()).ok_or_else(|| {
         Fault::new(
             "UnrecognizedClientException",
@@ -100,6 +96,17 @@ pub fn authenticate(
             "The security token included in the request is invalid.",
         )
     })?;
+    Ok((authorization, secret))
+}
+
+/// Reads and checks a request's signature; gives what it is signed for.
+pub fn authenticate(
+    request: SignedRequest<'_>,
+    keys: &dyn Keys,
+    body_sha256: &[u8; 32],
+    now_epoch_seconds: i64,
+) -> Result<Authorization, Fault> {
+    let (authorization, secret) = known_signer(request.headers, keys)?;
     let key = SigningKey::derive(&secret, &authorization.date, &authorization.region, &authorization.service);
     verify(request, &authorization, &key, body_sha256, now_epoch_seconds)?;
     Ok(authorization)
