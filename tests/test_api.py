@@ -123,8 +123,12 @@ def test_scaling_configs_act(server):
     put(2, 2)
     wait_until(lambda: server.settled("scaled")["State"] == "Active", "reactivation")
     assert server.invoke("scaled", {"x": 1}) == (None, {"x": 1})
-    shown = client.get_function_scaling_config(FunctionName="scaled", Qualifier=LATEST_PUBLISHED)
-    assert shown["AppliedFunctionScalingConfig"] == {"MinExecutionEnvironments": 2, "MaxExecutionEnvironments": 2}
+    get = lambda: client.get_function_scaling_config(FunctionName="scaled", Qualifier=LATEST_PUBLISHED)
+    two, four = ({"MinExecutionEnvironments": n, "MaxExecutionEnvironments": n} for n in (2, 4))
+    assert get()["AppliedFunctionScalingConfig"] == two and "RequestedFunctionScalingConfig" not in get()
+    put(4, 4)
+    wait_until(lambda: get()["AppliedFunctionScalingConfig"] == four, "it to be applied")
+    assert len(server.ready("scaled")) == 4
     assert fault(put, 0, 3)[0] == "InvalidParameterValueException"
 
 
@@ -233,10 +237,62 @@ def test_tags_and_account(server):
 
 
 def test_listings_come_in_pages(server):
-    names = [f"page-{i}" for i in range(5)]
+    names = ["page", "page-2", "page-3", "page_4"]
     for name in names:
         server.create(name, PYTHON)
     pages = server.client.get_paginator("list_functions").paginate(PaginationConfig={"PageSize": 2})
     found = [f["FunctionName"] for page in pages for f in page["Functions"]]
-    assert [name for name in found if name in names] == names
+    assert sorted(name for name in found if name in names) == names
     assert len(found) == len(set(found))
+
+
+def test_names_in_every_form(server):
+    client = server.client
+    server.create("named", PYTHON)
+    for form in ("named", "us-east-1:000000000000:function:named", "arn:aws:lambda:000000000000:function:named"):
+        assert client.get_function(FunctionName=form)["Configuration"]["FunctionName"] == "named", form
+    long = "x" * 65
+    text = f"1 validation error detected: Value '{long}' at 'functionName' failed to satisfy constraint: Member must have length less than or equal to 64"
+    for call in (client.get_function, client.invoke):
+        assert fault(call, FunctionName=long)[:2] == ("InvalidParameterValueException", text)
+        other = fault(call, FunctionName="111111111111:function:f")
+        assert other[1] == "Function not found: arn:aws:lambda:us-east-1:111111111111:function:f"
+        assert "are not reachable in this region" in fault(call, FunctionName="eu-west-1:000000000000:function:f")[1]
+    assert fault(client.get_function, FunctionName="named", Qualifier="01")[0] == "ResourceNotFoundException"
+
+
+def test_defaults_follow_what_was_not_chosen(server):
+    client = server.client
+    managed = lambda: client.get_function_configuration(FunctionName="defaults")["CapacityProviderConfig"][
+        "LambdaManagedInstancesCapacityProviderConfig"
+    ]
+    server.create("defaults", PYTHON, runtime="nodejs24.x", handler="index.handler", MemorySize=4096)
+    assert managed()["PerExecutionEnvironmentMaxConcurrency"] == 128
+    client.update_function_configuration(FunctionName="defaults", MemorySize=2048)
+    assert managed()["PerExecutionEnvironmentMaxConcurrency"] == 64
+    client.update_function_configuration(FunctionName="defaults", Runtime="python3.13", VpcConfig={"SubnetIds": [], "SecurityGroupIds": []})
+    assert managed()["PerExecutionEnvironmentMaxConcurrency"] == 16
+    chosen = {"CapacityProviderArn": PROVIDER_ARN + "cp", "PerExecutionEnvironmentMaxConcurrency": 7}
+    client.update_function_configuration(
+        FunctionName="defaults", CapacityProviderConfig={"LambdaManagedInstancesCapacityProviderConfig": chosen}
+    )
+    client.update_function_configuration(FunctionName="defaults", MemorySize=4096)
+    assert managed()["PerExecutionEnvironmentMaxConcurrency"] == 7
+    refused = fault(client.update_function_configuration, FunctionName="defaults", AcceleratorConfig={"AcceleratorMemorySize": 24})
+    assert refused[1] == "AcceleratorConfig isn't supported by this version of Ondol. Leave it out."
+
+
+def test_publishing_to_a_deactivated_version_ends(server):
+    client = server.client
+    server.deploy("asleep", PYTHON, concurrency=1)
+    zero = {"MinExecutionEnvironments": 0, "MaxExecutionEnvironments": 0}
+    client.put_function_scaling_config(FunctionName="asleep", Qualifier=LATEST_PUBLISHED, FunctionScalingConfig=zero)
+    server.settled("asleep")
+    client.update_function_code(FunctionName="asleep", ZipFile=zip_of({"app.py": "def handler(e, c):\n    return 'new'\n"}))
+    server.publish("asleep")
+    found = server.settled("asleep")
+    assert (found["State"], found["LastUpdateStatus"]) == ("Deactivated", "Successful")
+    one = {"MinExecutionEnvironments": 1, "MaxExecutionEnvironments": 1}
+    client.put_function_scaling_config(FunctionName="asleep", Qualifier=LATEST_PUBLISHED, FunctionScalingConfig=one)
+    wait_until(lambda: server.settled("asleep")["State"] == "Active", "reactivation")
+    assert server.invoke("asleep") == (None, "new")

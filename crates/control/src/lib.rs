@@ -285,7 +285,9 @@ fn changed(
             version.state = VersionState::Active;
             version.state_reason = None;
             version.last_update = LastUpdate::Successful;
+            version.applied_scaling = Some(version.scaling);
         }
+        VersionChange::ApplyScaling => version.applied_scaling = Some(version.scaling),
         VersionChange::Fail(reason) => {
             version.state = VersionState::Failed;
             version.last_update = LastUpdate::Failed(reason.clone());
@@ -298,6 +300,7 @@ fn changed(
         }
         VersionChange::Deactivated => {
             version.state = VersionState::Deactivated;
+            version.applied_scaling = Some(version.scaling);
             // Nothing is under way any more; what was published last is what a reactivation starts.
             if version.last_update == LastUpdate::InProgress {
                 version.last_update = LastUpdate::Successful;
@@ -337,6 +340,7 @@ fn describe(step: &Step) -> String {
 fn describe_change(change: &VersionChange) -> String {
     match change {
         VersionChange::Activate => "Active".into(),
+        VersionChange::ApplyScaling => "its scaling config is in effect".into(),
         VersionChange::Fail(reason) => format!("Failed ({})", reason.code),
         VersionChange::FailUpdate(reason) => {
             format!("its update failed ({}); the version before serves on", reason.code)

@@ -133,8 +133,10 @@ pub enum Step {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum VersionChange {
-    /// The publication takes over; the version is Active.
+    /// The publication takes over; the version is Active, with its scaling config in effect.
     Activate,
+    /// As many environments run as the scaling config asks for.
+    ApplyScaling,
     Fail(Reason),
     /// A roll-over failed; what served goes on serving.
     FailUpdate(Reason),
@@ -276,6 +278,12 @@ impl Planner<'_> {
             }
             if is_new {
                 self.change(version, VersionChange::Activate, "its minimum execution environments are ready");
+            } else if version.applied_scaling != Some(version.scaling) && self.alive(wanted.id) == minimum {
+                self.change(
+                    version,
+                    VersionChange::ApplyScaling,
+                    "as many execution environments run as asked for",
+                );
             }
         } else if let Some(failures) = failures {
             if is_new && failures.count >= START_FAILURES_MAX {

@@ -61,6 +61,8 @@ pub struct FunctionLogging {
 pub struct ManagedInstancesConfig {
     pub capacity_provider: String,
     pub per_execution_environment_max_concurrency: u32,
+    /// Whether the user chose it. If not it follows the runtime and the number of vCPUs.
+    pub concurrency_is_chosen: bool,
     /// Hundredths of a GiB for each vCPU: 2.0 is 200.
     pub memory_gib_per_vcpu_hundredths: u32,
 }
@@ -117,6 +119,8 @@ pub struct FunctionVersion {
     pub state_reason: Option<Reason>,
     pub last_update: LastUpdate,
     pub scaling: ScalingConfig,
+    /// The scaling config that is in effect; none before the first.
+    pub applied_scaling: Option<ScalingConfig>,
     pub revision_id: String,
     pub last_modified_epoch_millis: i64,
 }

@@ -4,6 +4,11 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::managed_instances::Violation;
+
+/// The longest name of a function, without what an ARN puts around it.
+pub const FUNCTION_NAME_LENGTH_MAX: usize = 64;
+
 /// Whose resources these are and where: the fixed parts of every ARN.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Home {
@@ -42,7 +47,11 @@ impl Qualifier {
         match text {
             LATEST => Self::Latest,
             LATEST_PUBLISHED => Self::LatestPublished,
-            _ => text.parse().map_or_else(|_| Self::Alias(text.to_owned()), Self::Version),
+            // One version has one name: `01` is not version 1.
+            _ => match text.parse::<u64>() {
+                Ok(number) if number.to_string() == text => Self::Version(number),
+                _ => Self::Alias(text.to_owned()),
+            },
         }
     }
 }
@@ -70,29 +79,57 @@ pub struct FunctionReference {
 
 impl FunctionReference {
     pub fn parse(text: &str) -> Self {
-        let mut region = None;
+        let is_account = |part: &str| part.len() == 12 && part.bytes().all(|byte| byte.is_ascii_digit());
         let mut parts: Vec<&str> = text.split(':').collect();
-        if text.starts_with("arn:") && parts.len() >= 6 {
-            region = Some(parts[3].to_owned());
-            parts.drain(..4);
+        if text.starts_with("arn:") && parts.len() > 3 {
+            parts.drain(..3);
         }
-        let account_id = match parts.first() {
-            Some(first)
-                if parts.len() > 1 && first.len() == 12 && first.bytes().all(|b| b.is_ascii_digit()) =>
-            {
-                Some(parts.remove(0).to_owned())
-            }
-            _ => None,
-        };
+        // Each part may be left out; a region only comes before an account or the word `function`.
+        let before_rest = parts.get(1).is_some_and(|next| is_account(next) || *next == "function");
+        let region = (before_rest && !is_account(parts[0])).then(|| parts.remove(0).to_owned());
+        let account_id = (parts.len() > 1 && is_account(parts[0])).then(|| parts.remove(0).to_owned());
         if parts.len() > 1 && parts[0] == "function" {
             parts.remove(0);
         }
-        Self {
-            region,
-            account_id,
-            name: parts.first().copied().unwrap_or_default().to_owned(),
-            qualifier: parts.get(1).map(|&part| part.to_owned()),
+        let mut rest = parts.into_iter().map(str::to_owned);
+        Self { region, account_id, name: rest.next().unwrap_or_default(), qualifier: rest.next() }
+    }
+
+    /// Checks that it names a function that can be here; gives the qualifier, in the name or beside it. The
+    /// error is AWS's code and text.
+    pub fn in_home(&self, home: &Home, beside: Option<String>) -> Result<Option<String>, Violation> {
+        let refuse = |code, message| Err(Violation { code, message });
+        if let Some(region) = self.region.as_ref().filter(|region| **region != home.region) {
+            let text =
+                format!("Functions from '{region}' are not reachable in this region ('{}')", home.region);
+            return refuse("ResourceNotFoundException", text);
         }
+        if self.name.len() > FUNCTION_NAME_LENGTH_MAX {
+            let text = format!(
+                "1 validation error detected: Value '{}' at 'functionName' failed to satisfy constraint: Member must have length less than or equal to {FUNCTION_NAME_LENGTH_MAX}",
+                self.name
+            );
+            return refuse("InvalidParameterValueException", text);
+        }
+        if let (Some(own), Some(asked)) = (&self.qualifier, &beside) {
+            if own != asked {
+                let text =
+                    "The derived qualifier from the function name does not match the specified qualifier.";
+                return refuse("InvalidParameterValueException", text.to_owned());
+            }
+        }
+        let qualifier = self.qualifier.clone().or(beside);
+        if self.account_id.as_ref().is_some_and(|account| *account != home.account_id) {
+            let arn = self.arn(home, qualifier.as_deref());
+            return refuse("ResourceNotFoundException", format!("Function not found: {arn}"));
+        }
+        Ok(qualifier)
+    }
+
+    /// The ARN it stands for, with what it leaves out taken from `home`.
+    pub fn arn(&self, home: &Home, qualifier: Option<&str>) -> String {
+        let account_id = self.account_id.clone().unwrap_or_else(|| home.account_id.clone());
+        Home { region: home.region.clone(), account_id }.function_arn(&self.name, qualifier)
     }
 }
 
@@ -204,6 +241,9 @@ mod tests {
             ("123456789012:function:f", None, Some("123456789012"), "f", None),
             ("123456789012:f:live", None, Some("123456789012"), "f", Some("live")),
             ("function:f", None, None, "f", None),
+            ("us-east-1:123456789012:function:f", Some("us-east-1"), Some("123456789012"), "f", None),
+            ("arn:aws:lambda:123456789012:function:f:1", None, Some("123456789012"), "f", Some("1")),
+            ("my-function-1:live", None, None, "my-function-1", Some("live")),
             (full, Some("eu-west-1"), Some("123456789012"), "f", Some("$LATEST.PUBLISHED")),
         ] {
             let reference = FunctionReference::parse(text);

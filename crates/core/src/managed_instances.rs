@@ -61,6 +61,7 @@ mod tests {
         let managed_instances = ManagedInstancesConfig {
             capacity_provider: "cp".into(),
             per_execution_environment_max_concurrency: concurrency,
+            concurrency_is_chosen: true,
             memory_gib_per_vcpu_hundredths: ratio,
         };
         FunctionConfiguration {

@@ -27,6 +27,7 @@ pub fn configuration(runtime: &str) -> FunctionConfiguration {
         managed_instances: ManagedInstancesConfig {
             capacity_provider: "cp".into(),
             per_execution_environment_max_concurrency: 16,
+            concurrency_is_chosen: true,
             memory_gib_per_vcpu_hundredths: 200,
         },
     }

@@ -174,28 +174,9 @@ fn resolve<D: Deliver>(shard: &Shard<D>, function: &str, identified: &Identified
     let query = ondol_wire::uri::query_pairs(identified.parts.uri.query().unwrap_or(""));
     let asked = query.into_iter().find(|(name, _)| name == "Qualifier").map(|(_, value)| value);
     check_names(function, asked.as_deref())?;
-    if reference.region.as_ref().is_some_and(|region| *region != home.region) {
-        let text = format!(
-            "Functions from '{}' are not reachable in this region ('{}')",
-            reference.region.as_deref().unwrap_or_default(),
-            home.region
-        );
-        return Err(Fault::of(&SERVICE, "ResourceNotFoundException", text));
-    }
-    if reference.account_id.as_ref().is_some_and(|account| *account != home.account_id) {
-        return Err(Fault::of(
-            &SERVICE,
-            "ResourceNotFoundException",
-            format!("Function not found: {function}"),
-        ));
-    }
-    let qualifier = match (reference.qualifier, asked) {
-        (Some(own), Some(asked)) if own != asked => {
-            let text = "The derived qualifier from the function name does not match the specified qualifier.";
-            return Err(Fault::of(&SERVICE, "InvalidParameterValueException", text));
-        }
-        (own, asked) => own.or(asked),
-    };
+    let qualifier = reference
+        .in_home(home, asked)
+        .map_err(|refused| Fault::of(&SERVICE, refused.code, refused.message))?;
     let parsed = qualifier.as_deref().map(Qualifier::parse);
     let target = shard.directory.resolve(&reference.name, parsed.as_ref())?;
     Ok(Resolved { target, invoked_arn: home.function_arn(&reference.name, qualifier.as_deref()) })

@@ -22,8 +22,8 @@ pub fn versions_of(function: &str) -> String {
 /// Numbered versions are padded, so that keys are in the order of numbers and `$LATEST.PUBLISHED` comes first.
 pub fn version(function: &str, version: &str) -> String {
     match version.parse::<u64>() {
-        Ok(number) => format!("{VERSIONS}{function}/{number:012}"),
-        Err(_) => format!("{VERSIONS}{function}/{version}"),
+        Ok(number) if number.to_string() == version => format!("{VERSIONS}{function}/{number:012}"),
+        _ => format!("{VERSIONS}{function}/{version}"),
     }
 }
 

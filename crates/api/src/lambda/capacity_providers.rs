@@ -26,6 +26,8 @@ pub async fn create(
     input: CreateCapacityProviderRequest,
 ) -> Result<CreateCapacityProviderResponse, Fault> {
     let name = name_of(context, input.capacity_provider_name.as_deref())?;
+    let tags = input.tags.unwrap_or_default();
+    super::tags::check(&tags)?;
     let vpc = input.vpc_config.unwrap_or_default();
     let provider = CapacityProvider {
         state: ProviderState::Pending,
@@ -38,7 +40,7 @@ pub async fn create(
         requirements: requirements(input.instance_requirements.unwrap_or_default())?,
         scaling: scaling(input.capacity_provider_scaling_config.unwrap_or_default(), None)?,
         kms_key_arn: input.kms_key_arn,
-        tags: input.tags.unwrap_or_default(),
+        tags,
         propagate_tags: input.propagate_tags.map(propagate_tags).transpose()?,
         logging: logging(input.telemetry_config, None, &name),
         last_modified_epoch_millis: context.now_epoch_millis(),

@@ -93,6 +93,7 @@ pub fn create(context: &Context, name: &str, settings: Settings) -> Result<Funct
         managed_instances: ManagedInstancesConfig {
             capacity_provider: String::new(),
             per_execution_environment_max_concurrency: 0,
+            concurrency_is_chosen: false,
             memory_gib_per_vcpu_hundredths: RATIO_HUNDREDTHS_DEFAULT,
         },
     };
@@ -142,6 +143,10 @@ pub fn update(
     if let Some(config) = settings.capacity_provider_config {
         managed(&mut to, config)?;
     }
+    if !to.managed_instances.concurrency_is_chosen {
+        to.managed_instances.per_execution_environment_max_concurrency =
+            default_concurrency_per_vcpu(&to.runtime) * to.vcpus().max(1);
+    }
     managed_instances::check(&to)
         .map_err(|violation| Fault::of(&ondol_wire::lambda::SERVICE, violation.code, violation.message))?;
     check_provider(context, &to)?;
@@ -164,16 +169,17 @@ fn managed(to: &mut FunctionConfiguration, config: types::CapacityProviderConfig
     };
     let arn = config.capacity_provider_arn.unwrap_or_default();
     to.managed_instances.capacity_provider = arn.rsplit(':').next().unwrap_or_default().to_owned();
-    if let Some(ratio) = config.execution_environment_memory_gi_b_per_v_cpu {
+    // A given config replaces the one before as a whole; what it leaves out takes its default.
+    let ratio = config.execution_environment_memory_gi_b_per_v_cpu.map(|ratio| {
         // The validator has bounded it to 2.0–8.0.
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         let hundredths = (ratio * 100.0).round() as u32;
-        to.managed_instances.memory_gib_per_vcpu_hundredths = hundredths;
-    }
-    to.managed_instances.per_execution_environment_max_concurrency = config
-        .per_execution_environment_max_concurrency
-        .and_then(|limit| u32::try_from(limit).ok())
-        .unwrap_or_else(|| default_concurrency_per_vcpu(&to.runtime) * to.vcpus().max(1));
+        hundredths
+    });
+    to.managed_instances.memory_gib_per_vcpu_hundredths = ratio.unwrap_or(RATIO_HUNDREDTHS_DEFAULT);
+    let chosen = config.per_execution_environment_max_concurrency.and_then(|limit| u32::try_from(limit).ok());
+    to.managed_instances.concurrency_is_chosen = chosen.is_some();
+    set(&mut to.managed_instances.per_execution_environment_max_concurrency, chosen);
     Ok(())
 }
 

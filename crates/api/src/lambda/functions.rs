@@ -1,7 +1,7 @@
 //! Functions: create, read, update, delete, list. These touch `$LATEST`; publishing is in `versions`.
 
 use ondol_core::function::{Code, Function, FunctionVersion, VersionState};
-use ondol_core::identity::{LATEST, Qualifier};
+use ondol_core::identity::Qualifier;
 use ondol_store::artifacts::ArtifactError;
 use ondol_store::{Precondition, Revision, Transaction, keys};
 use ondol_wire::Blob;
@@ -20,15 +20,8 @@ use crate::faults::{fault, invalid};
 
 pub async fn create(context: &Context, input: CreateFunctionRequest) -> Result<FunctionConfiguration, Fault> {
     let name = names::unqualified(context, input.function_name.as_deref())?;
-    let with_provider = input.capacity_provider_config.is_some();
     refuse(&[
-        (
-            "VpcConfig",
-            input
-                .vpc_config
-                .as_ref()
-                .is_some_and(|vpc| !with_provider || *vpc != types::VpcConfig::default()),
-        ),
+        ("VpcConfig", input.vpc_config.as_ref().is_some_and(names_a_network)),
         ("PackageType Image", input.package_type.as_deref() == Some("Image")),
         (
             "DeadLetterConfig",
@@ -44,6 +37,8 @@ pub async fn create(context: &Context, input: CreateFunctionRequest) -> Result<F
         ("ImageConfig", input.image_config.is_some()),
         ("SnapStart", uses_snap_start(input.snap_start.as_ref())),
         ("DurableConfig", input.durable_config.is_some()),
+        ("AcceleratorConfig", input.accelerator_config.is_some()),
+        ("RuntimeConfig", input.runtime_config.is_some()),
         ("TenancyConfig", input.tenancy_config.is_some()),
     ])?;
     if context.store.get(&keys::function(&name)).is_some() {
@@ -67,7 +62,11 @@ pub async fn create(context: &Context, input: CreateFunctionRequest) -> Result<F
     };
     let configuration = configuration::create(context, &name, settings)?;
     let given = input.code.unwrap_or_default();
-    let elsewhere = [("S3Bucket", given.s3_bucket.is_some()), ("ImageUri", given.image_uri.is_some())];
+    let elsewhere = [
+        ("S3Bucket", given.s3_bucket.is_some() || given.s3_key.is_some()),
+        ("ImageUri", given.image_uri.is_some()),
+        ("SourceKMSKeyArn", given.source_kms_key_arn.is_some()),
+    ];
     let code = store_code(context, given.zip_file, &elsewhere).await?;
     let publishes = input.publish == Some(true) || input.publish_to.is_some();
     let function = Function {
@@ -111,6 +110,12 @@ fn already_exists(name: &str) -> Fault {
     fault("ResourceConflictException", format!("Function already exist: {name}"))
 }
 
+/// An empty `VpcConfig` is the usual way to say "no VPC".
+fn names_a_network(vpc: &types::VpcConfig) -> bool {
+    let given = |list: &Option<Vec<String>>| list.as_ref().is_some_and(|list| !list.is_empty());
+    given(&vpc.subnet_ids) || given(&vpc.security_group_ids)
+}
+
 fn is_active(tracing: Option<&types::TracingConfig>) -> bool {
     tracing.is_some_and(|tracing| tracing.mode.as_deref() == Some("Active"))
 }
@@ -130,7 +135,9 @@ async fn store_code(context: &Context, zip: Option<Blob>, elsewhere: &[(&str, bo
     let stored = tokio::task::spawn_blocking(move || artifacts.put(&bytes)).await;
     match stored {
         Ok(Ok(sha256)) => Ok(Code { sha256, size_bytes }),
-        Ok(Err(error @ ArtifactError::Zipped)) => Err(fault("RequestTooLargeException", error.to_string())),
+        Ok(Err(error @ ArtifactError::Zipped)) => {
+            Err(Fault::new("RequestEntityTooLargeException", 413, error.to_string()))
+        }
         Ok(Err(error @ (ArtifactError::Unreadable(_) | ArtifactError::Unzipped))) => {
             Err(invalid(error.to_string()))
         }
@@ -179,8 +186,10 @@ pub async fn update_code(
     if input.image_uri.is_some() {
         return Err(invalid("Please don't provide ImageUri when updating a function with packageType Zip."));
     }
-    let elsewhere =
-        [("S3Bucket", input.s3_bucket.is_some()), ("SourceKMSKeyArn", input.source_kms_key_arn.is_some())];
+    let elsewhere = [
+        ("S3Bucket", input.s3_bucket.is_some() || input.s3_key.is_some()),
+        ("SourceKMSKeyArn", input.source_kms_key_arn.is_some()),
+    ];
     let code = store_code(context, input.zip_file, &elsewhere).await?;
     let settings = || Settings { architectures: input.architectures.clone(), ..Settings::default() };
     let publishes = input.publish == Some(true) || input.publish_to.is_some();
@@ -202,7 +211,7 @@ pub async fn update_configuration(
 ) -> Result<FunctionConfiguration, Fault> {
     let name = names::unqualified(context, input.function_name.as_deref())?;
     refuse(&[
-        ("VpcConfig", input.vpc_config.as_ref().is_some_and(|vpc| *vpc != types::VpcConfig::default())),
+        ("VpcConfig", input.vpc_config.as_ref().is_some_and(names_a_network)),
         (
             "DeadLetterConfig",
             input
@@ -217,6 +226,8 @@ pub async fn update_configuration(
         ("ImageConfig", input.image_config.is_some()),
         ("SnapStart", uses_snap_start(input.snap_start.as_ref())),
         ("DurableConfig", input.durable_config.is_some()),
+        ("AcceleratorConfig", input.accelerator_config.is_some()),
+        ("RuntimeConfig", input.runtime_config.is_some()),
     ])?;
     configuration::check_provider_arn(context, input.capacity_provider_config.as_ref())?;
     let settings = || Settings {
@@ -338,9 +349,13 @@ pub async fn list(context: &Context, input: ListFunctionsRequest) -> Result<List
             }
         }
     }
-    let (functions, next_marker) = page(shown, input.marker.as_deref(), input.max_items);
-    debug_assert!(functions.iter().all(|function| {
-        function.version.as_deref().is_some_and(|v| v == LATEST || input.function_version.is_some())
-    }));
+    let (mut functions, next_marker) = page(shown, input.marker.as_deref(), input.max_items);
+    for function in &mut functions {
+        // These are only in GetFunction and GetFunctionConfiguration.
+        function.state = None;
+        (function.state_reason, function.state_reason_code) = (None, None);
+        function.last_update_status = None;
+        (function.last_update_status_reason, function.last_update_status_reason_code) = (None, None);
+    }
     Ok(ListFunctionsResponse { functions: Some(functions), next_marker })
 }

@@ -25,32 +25,9 @@ pub fn not_found(context: &Context, name: &str, qualifier: Option<&str>) -> Faul
 /// Reads a function's name in any of its forms.
 pub fn named(context: &Context, text: Option<&str>, qualifier: Option<String>) -> Result<Named, Fault> {
     let reference = FunctionReference::parse(text.unwrap_or_default());
-    if let Some(region) = reference.region.filter(|region| *region != context.home.region) {
-        let text =
-            format!("Functions from '{region}' are not reachable in this region ('{}')", context.home.region);
-        return Err(fault("ResourceNotFoundException", text));
-    }
-    if reference.account_id.is_some_and(|account| account != context.home.account_id) {
-        return Err(fault(
-            "ResourceNotFoundException",
-            format!("Function not found: {}", text.unwrap_or_default()),
-        ));
-    }
-    if reference.name.len() > 64 {
-        let text = format!(
-            "1 validation error detected: Value '{}' at 'functionName' failed to satisfy constraint: Member must have length less than or equal to 64",
-            reference.name
-        );
-        return Err(invalid(text));
-    }
-    let qualifier = match (reference.qualifier, qualifier) {
-        (Some(own), Some(asked)) if own != asked => {
-            return Err(invalid(
-                "The derived qualifier from the function name does not match the specified qualifier.",
-            ));
-        }
-        (own, asked) => own.or(asked),
-    };
+    let qualifier = reference
+        .in_home(&context.home, qualifier)
+        .map_err(|refused| fault(refused.code, refused.message))?;
     Ok(Named { name: reference.name, qualifier })
 }
 

@@ -69,16 +69,12 @@ pub async fn get(
     let name = names::unqualified(context, input.function_name.as_deref())?;
     let qualifier = input.qualifier.unwrap_or_default();
     let (version, _) = find(context, &name, &qualifier)?;
-    let settled = match version.state {
-        VersionState::Active => !version.is_rolling_over() && !version.scaling.deactivates(),
-        VersionState::Deactivated => version.scaling.deactivates(),
-        _ => false,
-    };
-    let config = view::scaling(version.scaling);
+    // What was asked for is shown until it is what is in effect.
+    let is_applied = version.applied_scaling == Some(version.scaling);
     Ok(GetFunctionScalingConfigResponse {
         function_arn: Some(context.home.function_arn(&name, Some(&qualifier))),
-        applied_function_scaling_config: settled.then(|| config.clone()),
-        requested_function_scaling_config: Some(config),
+        applied_function_scaling_config: version.applied_scaling.map(view::scaling),
+        requested_function_scaling_config: (!is_applied).then(|| view::scaling(version.scaling)),
     })
 }
 

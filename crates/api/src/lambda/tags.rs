@@ -51,21 +51,23 @@ fn resource(context: &Context, arn: Option<&str>) -> Result<Resource, Fault> {
 }
 
 /// Changes a resource's tags and nothing else of it.
-async fn change(context: &Context, arn: Option<&str>, apply: impl Fn(&mut Tags)) -> Result<(), Fault> {
+async fn change(
+    context: &Context,
+    arn: Option<&str>,
+    apply: impl Fn(&mut Tags) -> Result<(), Fault>,
+) -> Result<(), Fault> {
     let resource = resource(context, arn)?;
     context
         .change(|| {
             let transaction = match &resource {
                 Resource::Function(name) => {
                     let (mut function, revision) = names::living_function(context, name)?;
-                    apply(&mut function.tags);
-                    check(&function.tags)?;
+                    apply(&mut function.tags)?;
                     functions::replace(&function, revision)
                 }
                 Resource::CapacityProvider(name) => {
                     let (mut provider, revision) = capacity_providers::find(context, name)?;
-                    apply(&mut provider.tags);
-                    check(&provider.tags)?;
+                    apply(&mut provider.tags)?;
                     capacity_providers::replace(&provider, revision)
                 }
             };
@@ -76,12 +78,20 @@ async fn change(context: &Context, arn: Option<&str>, apply: impl Fn(&mut Tags))
 
 pub async fn tag(context: &Context, input: TagResourceRequest) -> Result<(), Fault> {
     let added = input.tags.unwrap_or_default();
-    change(context, input.resource.as_deref(), |tags| tags.extend(added.clone())).await
+    change(context, input.resource.as_deref(), |tags| {
+        tags.extend(added.clone());
+        check(tags)
+    })
+    .await
 }
 
 pub async fn untag(context: &Context, input: UntagResourceRequest) -> Result<(), Fault> {
     let removed = input.tag_keys.unwrap_or_default();
-    change(context, input.resource.as_deref(), |tags| tags.retain(|key, _| !removed.contains(key))).await
+    change(context, input.resource.as_deref(), |tags| {
+        tags.retain(|key, _| !removed.contains(key));
+        Ok(())
+    })
+    .await
 }
 
 pub async fn list(context: &Context, input: ListTagsRequest) -> Result<ListTagsResponse, Fault> {

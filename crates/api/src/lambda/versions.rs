@@ -114,6 +114,7 @@ pub fn prepare(
         state_reason: Some(Reason::creating()),
         last_update: LastUpdate::InProgress,
         scaling: ScalingConfig::default(),
+        applied_scaling: None,
         revision_id: uuid(),
         last_modified_epoch_millis: context.now_epoch_millis(),
     };
@@ -122,7 +123,7 @@ pub fn prepare(
     };
     let precondition = Precondition::Unchanged(key, revision);
     let arn = context.home.function_arn(&function.name, None);
-    let scaling = before.scaling;
+    let (scaling, applied_scaling) = (before.scaling, before.applied_scaling);
     let version = match before.state {
         VersionState::Deleting => {
             let text = "The operation cannot be performed at this time. The function is currently in the following state: Deleting";
@@ -140,11 +141,18 @@ pub fn prepare(
             state: VersionState::Active,
             state_reason: None,
             scaling,
+            applied_scaling,
             ..fresh
         },
-        VersionState::Deactivated | VersionState::Deactivating => {
-            FunctionVersion { state: before.state, state_reason: None, scaling, ..fresh }
-        }
+        // Nothing runs; a reactivation starts what was published last.
+        VersionState::Deactivated | VersionState::Deactivating => FunctionVersion {
+            state: before.state,
+            state_reason: None,
+            last_update: LastUpdate::Successful,
+            scaling,
+            applied_scaling,
+            ..fresh
+        },
         VersionState::Pending | VersionState::Failed => FunctionVersion { scaling, ..fresh },
     };
     Ok(Published { version, precondition })

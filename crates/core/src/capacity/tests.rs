@@ -43,6 +43,7 @@ fn version(function: &str, id: u128) -> FunctionVersion {
         state_reason: Some(Reason::creating()),
         last_update: LastUpdate::InProgress,
         scaling: ScalingConfig::default(),
+        applied_scaling: None,
         revision_id: String::new(),
         last_modified_epoch_millis: 0,
     }
@@ -148,7 +149,9 @@ fn apply(version: &mut FunctionVersion, change: VersionChange) {
             version.serving = Some(version.publication.clone());
             version.state = VersionState::Active;
             version.last_update = LastUpdate::Successful;
+            version.applied_scaling = Some(version.scaling);
         }
+        VersionChange::ApplyScaling => version.applied_scaling = Some(version.scaling),
         VersionChange::Fail(reason) => {
             version.state = VersionState::Failed;
             version.state_reason = Some(reason);
