@@ -207,3 +207,22 @@ def test_another_architecture_when_asked_for():
         assert any("any architecture" in note for note in server.status()["notes"])
     finally:
         server.remove()
+
+
+def test_several_invoke_threads_share_what_runs():
+    """Connections land on any thread, environments live on one: invocations hop, and the limit holds."""
+    from conftest import Server
+
+    server = Server(None, "--shards", "3")
+    try:
+        server.provider("cp")
+        handler, files, each = EXAMPLES["provided.al2023"]
+        for name in ("hop-a", "hop-b"):
+            server.deploy(name, files, runtime="provided.al2023", handler=handler, concurrency=each, Timeout=20)
+        for name in ("hop-a", "hop-b"):
+            wait_until(lambda: len(server.ready(name)) == 3, "three environments")
+            assert [kind for kind, _ in many(server, name, 3 * each)] == ["ok"] * 3 * each
+            outcomes = many(server, name, 3 * each + 5, lambda i: {"tag": i, "wait_ms": 1500})
+            assert [kind for kind, _ in outcomes].count("throttled") == 5
+    finally:
+        server.remove()

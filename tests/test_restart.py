@@ -92,3 +92,18 @@ def test_runtimes_of_this_machine_and_plain_processes(tmp_path):
             assert server.settled("py")["StateReasonCode"] == "InvalidRuntime"
         finally:
             server.remove()
+
+
+def test_the_launcher_s_death_ends_everything_and_is_said(own_server):
+    import os
+
+    server = own_server
+    server.deploy("doomed", PYTHON, concurrency=1)
+    group = server.status()["serverId"]
+    pid = server.process.pid
+    os.kill(int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0]), 9)
+    assert server.process.wait(30) == 1
+    assert "the launcher ended" in server.process.stdout.read()
+    wait_until(lambda: not processes_of(group), "its environments to end")
+    server.start()
+    wait_until(lambda: len(server.ready("doomed")) == 3, "the environments of the next start")

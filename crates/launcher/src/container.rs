@@ -8,18 +8,21 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use ondol_protocol::containment::{Exit, INSIDE_GID, INSIDE_UID, LOG_SOCKET_FOLDER, Mount};
 use rustix::mount::{
     MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind_recursive, mount_change,
     mount_remount, unmount,
 };
+use rustix::net::sockopt::{self, Timeout};
 
 use crate::cgroup::Groups;
 use crate::init;
 use crate::sys::{self, Program};
 
 const NAMESPACES: i32 = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+const START_TIME_MAX: Duration = Duration::from_secs(10);
 const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom"];
 const SHARED_MEMORY_BYTES: u64 = 64 * 1024 * 1024;
 
@@ -42,6 +45,11 @@ pub fn start(
         None,
     )
     .map_err(|error| format!("making a socket pair: {error}"))?;
+    // A start that hangs (a mount on a dead server, say) must not hang the launcher.
+    for side in [&ours, &theirs] {
+        sockopt::set_socket_timeout(side, Timeout::Recv, Some(START_TIME_MAX))
+            .map_err(|error| format!("bounding the start: {error}"))?;
+    }
     let process = sys::clone_into(NAMESPACES).map_err(|error| format!("making namespaces: {error}"))?;
     if process == 0 {
         drop(ours);
