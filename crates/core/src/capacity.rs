@@ -568,8 +568,8 @@ impl Planner<'_> {
         self.drain(self.running_where(|e| e.version == key), why);
     }
 
-    /// Publications that neither serve nor are wanted end, and so does what is over the minimum,
-    /// youngest id first, never more of a publication than its surplus.
+    /// Publications that neither serve nor are wanted end, and so does what is over the minimum, highest id
+    /// first, never more of a publication than its surplus.
     fn drain_surplus(&mut self, version: &FunctionVersion, minimum: u32) {
         let key = version.key();
         let serving = version.serving.as_ref().map(|serving| serving.id);
