@@ -75,14 +75,14 @@ class Server:
                 return
         raise AssertionError(f"the server did not start:\n{seen}")
 
-    def make_client(self, service="lambda", key="test", secret="test"):
+    def make_client(self, service="lambda", key="test", secret="test", **settings):
         return boto3.client(
             service,
             endpoint_url=self.url,
             region_name="us-east-1",
             aws_access_key_id=key,
             aws_secret_access_key=secret,
-            config=Config(retries={"total_max_attempts": 1}, max_pool_connections=300, read_timeout=60),
+            config=Config(retries={"total_max_attempts": 1}, max_pool_connections=300, read_timeout=60, **settings),
         )
 
     def stop(self):

@@ -117,11 +117,11 @@ def test_scaling_configs_act(server):
         assert put(low, high)["ResponseMetadata"]["HTTPStatusCode"] == 202
         wait_until(lambda: len(server.version_status("scaled")["executionEnvironments"]) == low, f"{low} environments")
         wait_until(lambda: len(server.ready("scaled")) == low, f"{low} environments ready")
-    put(0, 0)
+    assert put(0, 0)["FunctionState"] == "Deactivating"
     assert server.settled("scaled")["State"] == "Deactivated"
     assert fault(client.invoke, FunctionName="scaled")[1].endswith("currently in the following state: Deactivated")
-    put(2, 2)
-    wait_until(lambda: server.settled("scaled")["State"] == "Active", "reactivation")
+    assert put(2, 2)["FunctionState"] == "Pending"
+    assert server.settled("scaled")["State"] == "Active"
     assert server.invoke("scaled", {"x": 1}) == (None, {"x": 1})
     get = lambda: client.get_function_scaling_config(FunctionName="scaled", Qualifier=LATEST_PUBLISHED)
     two, four = ({"MinExecutionEnvironments": n, "MaxExecutionEnvironments": n} for n in (2, 4))
@@ -294,5 +294,41 @@ def test_publishing_to_a_deactivated_version_ends(server):
     assert (found["State"], found["LastUpdateStatus"]) == ("Deactivated", "Successful")
     one = {"MinExecutionEnvironments": 1, "MaxExecutionEnvironments": 1}
     client.put_function_scaling_config(FunctionName="asleep", Qualifier=LATEST_PUBLISHED, FunctionScalingConfig=one)
-    wait_until(lambda: server.settled("asleep")["State"] == "Active", "reactivation")
+    assert server.settled("asleep")["State"] == "Active"
     assert server.invoke("asleep") == (None, "new")
+
+
+def sample(shape):
+    """A value that fits a shape well enough to be sent."""
+    if shape.type_name == "structure":
+        return {name: sample(shape.members[name]) for name in shape.required_members}
+    if shape.type_name == "list":
+        return [sample(shape.member)]
+    if shape.type_name == "map":
+        return {"a": sample(shape.value)}
+    if shape.type_name == "string":
+        return shape.enum[0] if shape.enum else "arn:aws:lambda:us-east-1:000000000000:function:f" if "Arn" in shape.name or "Resource" in shape.name else "1"
+    return {"blob": b"{}", "boolean": True, "timestamp": 0}.get(shape.type_name, 1)
+
+
+def test_every_other_operation_says_that_it_is_not_there(server):
+    from botocore import xform_name
+
+    from conftest import ROOT
+
+    page = (ROOT / "COMPATIBILITY.md").read_text()
+    listed = dict(line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("| ") and "---" not in line and "operation" not in line)
+    client = server.make_client(parameter_validation=False)
+    service = client.meta.service_model
+    assert set(listed) == set(service.operation_names), "the page names every operation of the client"
+    asked = 0
+    for name, state in listed.items():
+        if state == "works" or service.operation_model(name).has_event_stream_input:
+            continue
+        shape = service.operation_model(name).input_shape
+        # The client validates nothing: what is sent is only meant to arrive at the right operation.
+        call = getattr(client, xform_name(name))
+        code, text, status = fault(call, **(sample(shape) if shape else {}))
+        assert (code, status) == ("NotImplementedException", 501) and text.startswith(name), (name, code, text)
+        asked += 1
+    assert asked == len([state for state in listed.values() if state == "unsupported"])

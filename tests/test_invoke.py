@@ -40,7 +40,7 @@ def test_as_many_at_once_as_the_environments_hold_and_no_more(server, runtime):
     assert len({answer["environment"] for _, answer in outcomes}) == 3
 
     # With a longer wait all slots are taken for certain while the rest come.
-    outcomes = many(server, name, holds + 7, lambda i: {"tag": i, "wait_ms": 1500})
+    outcomes = many(server, name, holds + 7, lambda i: {"tag": i, "wait_ms": 3000})
     throttled = [cause for kind, cause in outcomes if kind == "throttled"]
     answers = [answer for kind, answer in outcomes if kind == "ok"]
     assert throttled == ["concurrency"] * 7
@@ -72,7 +72,7 @@ def test_the_crash_of_one_environment_fails_only_its_own_and_it_is_replaced(serv
     code = """
 import os, time
 def handler(event, context):
-    time.sleep(1)
+    time.sleep(2)
     if event.get("crash"):
         os.kill(os.getppid(), 9)
     time.sleep(1)
@@ -222,7 +222,7 @@ def test_several_invoke_threads_share_what_runs():
         for name in ("hop-a", "hop-b"):
             wait_until(lambda: len(server.ready(name)) == 3, "three environments")
             assert [kind for kind, _ in many(server, name, 3 * each)] == ["ok"] * 3 * each
-            outcomes = many(server, name, 3 * each + 5, lambda i: {"tag": i, "wait_ms": 1500})
+            outcomes = many(server, name, 3 * each + 5, lambda i: {"tag": i, "wait_ms": 3000})
             assert [kind for kind, _ in outcomes].count("throttled") == 5
     finally:
         server.remove()

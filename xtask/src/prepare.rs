@@ -27,9 +27,10 @@ fn has(program: &str) -> bool {
 pub fn packages(wanted: &[(&str, &str)]) -> Result<()> {
     let missing: Vec<&str> =
         wanted.iter().filter(|(program, _)| !has(program)).map(|(_, package)| *package).collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
+    if missing.is_empty() { Ok(()) } else { install(&missing) }
+}
+
+fn install(missing: &[&str]) -> Result<()> {
     if !has("apt-get") {
         bail!(
             "these packages are missing, and there is no apt-get to install them with: {}",
@@ -42,7 +43,7 @@ pub fn packages(wanted: &[(&str, &str)]) -> Result<()> {
         as_root("apt-get")
             .env("DEBIAN_FRONTEND", "noninteractive")
             .args(["install", "-y", "-qq", "--no-install-recommends"])
-            .args(&missing),
+            .args(missing),
     )
 }
 
@@ -134,7 +135,7 @@ pub fn python() -> Result<PathBuf> {
     say("installing boto3 from PyPI");
     let made = Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder).output();
     if !made.is_ok_and(|output| output.status.success()) {
-        packages(&[("/", "python3-venv")])?;
+        install(&["python3-venv"])?;
         run_quietly(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))?;
     }
     run_quietly(

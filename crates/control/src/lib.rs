@@ -294,10 +294,7 @@ fn changed(
             version.state_reason = Some(reason);
         }
         VersionChange::FailUpdate(reason) => version.last_update = LastUpdate::Failed(reason),
-        VersionChange::Deactivate => {
-            version.state = VersionState::Deactivating;
-            version.state_reason = None;
-        }
+        VersionChange::Deactivate => version.deactivate(),
         VersionChange::Deactivated => {
             version.state = VersionState::Deactivated;
             version.applied_scaling = Some(version.scaling);
@@ -306,11 +303,7 @@ fn changed(
                 version.last_update = LastUpdate::Successful;
             }
         }
-        VersionChange::Reactivate => {
-            version.state = VersionState::Pending;
-            version.state_reason = Some(Reason::creating());
-            version.last_update = LastUpdate::InProgress;
-        }
+        VersionChange::Reactivate => version.reactivate(),
     }
     Some(version)
 }

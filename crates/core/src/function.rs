@@ -130,6 +130,28 @@ impl FunctionVersion {
         VersionKey { function: self.function.clone(), version: self.version.clone() }
     }
 
+    /// Takes a new scaling config: what it deactivates or reactivates says so from now on, so that whoever
+    /// asks next does not see the state before.
+    pub fn set_scaling(&mut self, scaling: ScalingConfig) {
+        self.scaling = scaling;
+        match self.state {
+            VersionState::Pending | VersionState::Active if scaling.deactivates() => self.deactivate(),
+            VersionState::Deactivated if !scaling.deactivates() => self.reactivate(),
+            _ => {}
+        }
+    }
+
+    pub fn deactivate(&mut self) {
+        self.state = VersionState::Deactivating;
+        self.state_reason = None;
+    }
+
+    pub fn reactivate(&mut self) {
+        self.state = VersionState::Pending;
+        self.state_reason = Some(Reason::creating());
+        self.last_update = LastUpdate::InProgress;
+    }
+
     pub fn is_latest_published(&self) -> bool {
         self.version == LATEST_PUBLISHED
     }

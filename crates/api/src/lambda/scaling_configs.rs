@@ -32,7 +32,7 @@ pub async fn put(
                 let text = "The operation cannot be performed at this time. The function is currently in the following state: Deleting";
                 return Err(fault("ResourceConflictException", text));
             }
-            version.scaling = scaling;
+            version.set_scaling(scaling);
             version.revision_id = uuid();
             let key = keys::version(&name, &qualifier);
             let transaction =

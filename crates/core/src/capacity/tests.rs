@@ -157,12 +157,9 @@ fn apply(version: &mut FunctionVersion, change: VersionChange) {
             version.state_reason = Some(reason);
         }
         VersionChange::FailUpdate(reason) => version.last_update = LastUpdate::Failed(reason),
-        VersionChange::Deactivate => version.state = VersionState::Deactivating,
+        VersionChange::Deactivate => version.deactivate(),
         VersionChange::Deactivated => version.state = VersionState::Deactivated,
-        VersionChange::Reactivate => {
-            version.state = VersionState::Pending;
-            version.last_update = LastUpdate::InProgress;
-        }
+        VersionChange::Reactivate => version.reactivate(),
     }
 }
 
