@@ -19,10 +19,14 @@ pub struct Running {
 impl Running {
     pub fn start(binary: &std::path::Path) -> Result<Self> {
         let folder = std::env::temp_dir().join(format!("ondol-demo-{}", std::process::id()));
+        // In a file, so that a server that is kept holds nobody's terminal or pipe.
+        let log = folder.with_extension("log");
         let mut process = as_root(&binary.display().to_string())
             .args(["up", "--port", "0", "--data-dir"])
             .arg(&folder)
+            .stdin(Stdio::null())
             .stdout(Stdio::piped())
+            .stderr(std::fs::File::create(&log)?)
             .spawn()
             .context("starting the server")?;
         let output = process.stdout.take().context("the server has no output")?;
@@ -31,7 +35,7 @@ impl Running {
                 return Ok(Self { process, url: url.to_owned(), folder, keep: false });
             }
         }
-        bail!("the server did not start")
+        bail!("the server did not start: {}", std::fs::read_to_string(&log).unwrap_or_default())
     }
 
     pub fn process_id(&self) -> u32 {
@@ -47,7 +51,7 @@ impl Drop for Running {
         // SIGTERM, so that it ends what it started.
         let _ = as_root("kill").arg(self.process.id().to_string()).status();
         let _ = self.process.wait();
-        let _ = as_root("rm").arg("-rf").arg(&self.folder).status();
+        let _ = as_root("rm").arg("-rf").arg(&self.folder).arg(self.folder.with_extension("log")).status();
     }
 }
 
