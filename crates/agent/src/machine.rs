@@ -41,8 +41,10 @@ const FIRST_HOST_ID: u32 = 1_500_000_000;
 enum Phase {
     Launching,
     /// The process runs; the runtime has not asked for an invocation yet.
+    /// `failed` when the runtime reported an error of initialisation: it only gets time for its last words.
     Starting {
         until: WallTime,
+        failed: bool,
     },
     Ready,
     Draining {
@@ -229,7 +231,8 @@ impl Machine {
                 if matches!(live.phase, Phase::Launching) {
                     let timeout = u64::from(live.assignment.publication.configuration.timeout_seconds);
                     let seconds = timeout.clamp(INIT_SECONDS_MIN, INIT_SECONDS_MAX);
-                    live.phase = Phase::Starting { until: clock::wall().plus_millis(seconds * 1_000) };
+                    live.phase =
+                        Phase::Starting { until: clock::wall().plus_millis(seconds * 1_000), failed: false };
                 }
                 self.command(environment, ShardCommand::Adopt(Box::new(adopted)));
             }
@@ -259,7 +262,7 @@ impl Machine {
             // The runtime gets the time of one tick to end by itself, so that its last words are read.
             ShardEvent::InitFailed => {
                 if matches!(live.phase, Phase::Starting { .. }) {
-                    live.phase = Phase::Starting { until: clock::wall() };
+                    live.phase = Phase::Starting { until: clock::wall(), failed: true };
                 }
             }
             ShardEvent::Stuck => self.replace(id, "Timed-out code held its slots for too long."),
@@ -285,22 +288,28 @@ impl Machine {
     /// Ends what took too long.
     async fn overdue(&mut self) -> Result<(), String> {
         let now = clock::wall();
-        let late: Vec<(EnvironmentId, bool)> = self
+        let late: Vec<(EnvironmentId, Option<bool>)> = self
             .live
             .iter()
             .filter_map(|(id, live)| match live.phase {
-                Phase::Starting { until } if until <= now => Some((*id, true)),
-                Phase::Draining { until } if until <= now => Some((*id, false)),
+                Phase::Starting { until, failed } if until <= now => Some((*id, Some(failed))),
+                Phase::Draining { until } if until <= now => Some((*id, None)),
                 _ => None,
             })
             .collect();
         for (id, starting) in late {
-            if starting {
-                let Some(live) = self.live.get_mut(&id) else { continue };
-                live.phase = Phase::Ending;
-                self.send(&LauncherRequest::Kill { environment: id }).await?;
-            } else {
-                self.end(id, "It was drained, and what was in flight took too long.").await?;
+            match starting {
+                Some(failed) => {
+                    let Some(live) = self.live.get_mut(&id) else { continue };
+                    live.phase = Phase::Ending;
+                    if !failed {
+                        let text =
+                            "The runtime didn't ask for an invocation within the time for initialisation.";
+                        live.because = Some(Reason::new("FunctionError.InitTimeout", text));
+                    }
+                    self.send(&LauncherRequest::Kill { environment: id }).await?;
+                }
+                None => self.end(id, "It was drained, and what was in flight took too long.").await?,
             }
         }
         Ok(())

@@ -8,25 +8,9 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Empty};
 use hyper::Request;
 use hyper_util::rt::TokioIo;
-use ondol_wire::sigv4::{Headers, SignedRequest, sign};
+use ondol_wire::sigv4::{Outgoing, sign};
 
 const ANSWER_SECONDS_MAX: u64 = 10;
-
-#[derive(Debug)]
-struct Signed<'a> {
-    host: &'a str,
-    stamp: &'a str,
-}
-
-impl Headers for Signed<'_> {
-    fn get(&self, name: &str) -> Option<String> {
-        match name {
-            "host" => Some(self.host.to_owned()),
-            "x-amz-date" => Some(self.stamp.to_owned()),
-            _ => None,
-        }
-    }
-}
 
 /// A page of the server, as JSON.
 pub fn get(address: SocketAddr, path: &str, (key, secret): (&str, &str)) -> Result<serde_json::Value> {
@@ -47,9 +31,8 @@ async fn ask(address: SocketAddr, path: &str, (key, secret): (&str, &str)) -> Re
     tokio::spawn(connection);
     let host = address.to_string();
     let stamp = ondol_wire::time::amz_date(ondol_observe::clock::epoch_millis() / 1_000);
-    let headers = Signed { host: &host, stamp: &stamp };
-    let signed = SignedRequest { method: "GET", path, query: "", headers: &headers };
-    let authorization = sign(signed, (key, secret), ("us-east-1", "lambda"), b"", &stamp);
+    let outgoing = Outgoing { method: "GET", path, query: "", host: &host, stamp: &stamp, body: b"" };
+    let authorization = sign(&outgoing, (key, secret), ("us-east-1", "lambda"));
     let request = Request::get(path)
         .header("host", &host)
         .header("x-amz-date", &stamp)
