@@ -7,13 +7,14 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+use hyper::http::request::Parts;
 use hyper::{Request, Response, StatusCode};
 use ondol_observe::clock;
 use ondol_wire::fault::{ErrorFormat, Fault};
-use ondol_wire::http::{HeaderView, authenticate_request, error_response};
+use ondol_wire::http::{HeaderView, check_signature, error_response};
 use ondol_wire::lambda::SERVICE;
 use ondol_wire::rest_json::{Answer, match_operation};
-use ondol_wire::sigv4::{Keys, known_signer};
+use ondol_wire::sigv4::{Keys, Signer};
 
 use crate::context::{Context, uuid};
 use crate::faults::unsupported;
@@ -49,27 +50,17 @@ impl Api {
         // Until the signature says which service is meant, the scope of the header does.
         let format = scope_of(&parts.headers)
             .map_or(ErrorFormat::RestJson, |service| ErrorFormat::of_service(&service));
-        let known = known_signer(&HeaderView(&parts.headers), &*self.keys);
-        let known = match known {
-            Ok(_) => read(body, &operation_name(&parts)).await,
-            Err(fault) => Err(fault),
-        };
-        let body = match known {
-            Ok(body) => body,
+        let headers = HeaderView(&parts.headers);
+        let (signer, body) = match self.receive(&parts, body).await {
+            Ok(received) => received,
             Err(fault) => return error(&fault, format, &request_id),
         };
-        let headers = HeaderView(&parts.headers);
-        let authorization =
-            match authenticate_request(&parts, &body, &*self.keys, clock::epoch_millis() / 1_000) {
-                Ok(authorization) => authorization,
-                Err(fault) => return error(&fault, format, &request_id),
-            };
         if parts.uri.path() == "/_ondol/status" {
             return json_page(&(self.status)());
         }
-        if authorization.service != "lambda" {
-            let text =
-                format!("The service {} isn't supported by this version of Ondol.", authorization.service);
+        let service = &signer.authorization.service;
+        if service != "lambda" {
+            let text = format!("The service {service} isn't supported by this version of Ondol.");
             return error(&unsupported(text), format, &request_id);
         }
         let call = lambda::Call {
@@ -87,7 +78,7 @@ impl Api {
 }
 
 /// The operation's name, for the sentence about its size.
-fn operation_name(parts: &hyper::http::request::Parts) -> String {
+fn operation_name(parts: &Parts) -> String {
     let matched =
         match_operation(&SERVICE, parts.method.as_str(), parts.uri.path(), parts.uri.query().unwrap_or(""));
     matched.map_or_else(|| "requested".into(), |(operation, _)| operation.name.into())
@@ -108,6 +99,16 @@ async fn read(body: Incoming, operation: &str) -> Result<Bytes, Fault> {
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
         Ok(Err(_)) => Err(Fault::new("SerializationException", 400, "The request body ended early.")),
         Err(_) => Err(Fault::new("RequestTimeoutException", 408, "The request body took too long.")),
+    }
+}
+
+impl Api {
+    /// The whole request, signed by a key we know.
+    async fn receive(&self, parts: &Parts, body: Incoming) -> Result<(Signer, Bytes), Fault> {
+        let signer = Signer::of(&HeaderView(&parts.headers), &*self.keys)?;
+        let body = read(body, &operation_name(parts)).await?;
+        check_signature(&signer, parts, &body, clock::epoch_millis() / 1_000)?;
+        Ok((signer, body))
     }
 }
 

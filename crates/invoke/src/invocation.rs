@@ -17,9 +17,9 @@ use ondol_observe::clock;
 use ondol_observe::usage::{Outcome, UsageEvent};
 use ondol_protocol::invocation::{Deliver, Invocation, PAYLOAD_BYTES_MAX, Reply};
 use ondol_wire::fault::Fault;
-use ondol_wire::http::{HeaderView, authenticate_request};
+use ondol_wire::http::{HeaderView, check_signature};
 use ondol_wire::lambda::SERVICE;
-use ondol_wire::sigv4::known_signer;
+use ondol_wire::sigv4::Signer;
 use serde::de::IgnoredAny;
 
 use crate::answer::{Body, failure, whole};
@@ -52,7 +52,7 @@ async fn phases<D: Deliver>(
 ) -> Result<Response<Body>, Fault> {
     let started = clock::wall();
     let accepted = accept(shard, request)?;
-    let identified = identify(shard, accepted).await?;
+    let identified = identify(accepted).await?;
     let resolved = resolve(shard, function, &identified)?;
     if identified.kind == InvocationType::DryRun {
         return Ok(dry_run(id));
@@ -79,10 +79,11 @@ enum InvocationType {
     DryRun,
 }
 
-/// The head is good; the body is not read yet.
+/// The head is good and its signer known; the body is not read yet.
 struct Accepted {
     parts: Parts,
     body: Incoming,
+    signer: Signer,
     kind: InvocationType,
     wants_log_tail: bool,
 }
@@ -102,7 +103,7 @@ struct Resolved {
 
 fn accept<D>(shard: &Shard<D>, request: Request<Incoming>) -> Result<Accepted, Fault> {
     let (parts, body) = request.into_parts();
-    known_signer(&HeaderView(&parts.headers), &*shard.keys)?;
+    let signer = Signer::of(&HeaderView(&parts.headers), &*shard.keys)?;
     if body.size_hint().lower() > PAYLOAD_BYTES_MAX as u64 {
         return Err(too_large());
     }
@@ -143,11 +144,11 @@ fn accept<D>(shard: &Shard<D>, request: Request<Incoming>) -> Result<Accepted, F
         let text = format!("The client context is larger than {CLIENT_CONTEXT_BYTES_MAX} bytes.");
         return Err(Fault::of(&SERVICE, "InvalidParameterValueException", text));
     }
-    Ok(Accepted { parts, body, kind, wants_log_tail })
+    Ok(Accepted { parts, body, signer, kind, wants_log_tail })
 }
 
-async fn identify<D: Deliver>(shard: &Shard<D>, accepted: Accepted) -> Result<Identified, Fault> {
-    let Accepted { parts, body, kind, wants_log_tail } = accepted;
+async fn identify(accepted: Accepted) -> Result<Identified, Fault> {
+    let Accepted { parts, body, signer, kind, wants_log_tail } = accepted;
     let reading = Limited::new(body, PAYLOAD_BYTES_MAX).collect();
     let payload = match tokio::time::timeout(Duration::from_secs(BODY_SECONDS_MAX), reading).await {
         Ok(Ok(collected)) => collected.to_bytes(),
@@ -164,7 +165,7 @@ async fn identify<D: Deliver>(shard: &Shard<D>, accepted: Accepted) -> Result<Id
             return Err(Fault::new("RequestTimeoutException", 408, text));
         }
     };
-    authenticate_request(&parts, &payload, &*shard.keys, clock::epoch_millis() / 1_000)?;
+    check_signature(&signer, &parts, &payload, clock::epoch_millis() / 1_000)?;
     Ok(Identified { parts, payload, kind, wants_log_tail })
 }
 

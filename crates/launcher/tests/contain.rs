@@ -4,7 +4,7 @@
 use std::io::Read as _;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::thread::JoinHandle;
+use std::process::{Child, Command, Stdio};
 
 use ondol_core::identity::EnvironmentId;
 use ondol_launcher::channel::{pair, receive, send};
@@ -12,13 +12,22 @@ use ondol_protocol::containment::*;
 
 struct Launcher {
     socket: OwnedFd,
-    thread: Option<JoinHandle<()>>,
+    process: Child,
     folder: PathBuf,
+    /// A group of its own: tests run side by side, and one of them sweeps.
+    group: String,
+}
+
+/// No test of its own: what the others start, so that the launcher is the single-threaded process it is in life.
+#[test]
+fn launcher_process() {
+    if std::env::var_os("ONDOL_TEST_LAUNCHER").is_some() {
+        let socket = rustix::io::dup(rustix::stdio::stdin()).unwrap();
+        ondol_launcher::serve(&socket).unwrap();
+    }
 }
 
 impl Launcher {
-    /// A launcher in a process of its own would need a binary; `serve` in a thread that forks is close
-    /// enough here, since the test process has no locks that a child could need.
     fn start(name: &str) -> Self {
         let (ours, theirs) = pair().unwrap();
         let folder = std::env::temp_dir().join(format!("ondol-contain-{name}-{}", std::process::id()));
@@ -28,8 +37,14 @@ impl Launcher {
         for link in ["bin", "lib", "lib64"] {
             let _ = std::os::unix::fs::symlink(format!("usr/{link}"), folder.join("root").join(link));
         }
-        let thread = std::thread::spawn(move || ondol_launcher::serve(&theirs).unwrap());
-        Self { socket: ours, thread: Some(thread), folder }
+        let process = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "launcher_process", "--test-threads=1"])
+            .env("ONDOL_TEST_LAUNCHER", "1")
+            .stdin(theirs)
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        Self { socket: ours, process, folder, group: format!("test-{name}-{}", std::process::id()) }
     }
 
     fn launch(&self, number: u128, script: &str, memory_bytes: u64) -> (String, Exit) {
@@ -52,12 +67,7 @@ impl Launcher {
             variables: vec![("PATH".into(), "/usr/bin".into())],
             working_directory: "/var/task".into(),
             groups: vec![
-                GroupLimits {
-                    name: format!("test-{}", std::process::id()),
-                    cpu_millis: None,
-                    memory_bytes: 1 << 30,
-                    pids: None,
-                },
+                GroupLimits { name: self.group.clone(), cpu_millis: None, memory_bytes: 1 << 30, pids: None },
                 GroupLimits {
                     name: format!("e{number}"),
                     cpu_millis: Some(1_000),
@@ -83,7 +93,7 @@ impl Drop for Launcher {
     fn drop(&mut self) {
         let (closed, _) = pair().unwrap();
         drop(std::mem::replace(&mut self.socket, closed));
-        self.thread.take().map(JoinHandle::join);
+        assert!(self.process.wait().unwrap().success());
         std::fs::remove_dir_all(&self.folder).unwrap();
     }
 }
@@ -121,11 +131,8 @@ fn what_an_environment_sees_and_may_do() {
 #[test]
 fn memory_and_process_limits_bite() {
     let launcher = Launcher::start("limits");
-    let (_, exit) = launcher.launch(
-        2,
-        "exec head -c 200000000 /dev/zero | tail -c 100000000 >/dev/null; kill -9 $$",
-        1 << 24,
-    );
+    // A line without an end: it takes memory until it is stopped.
+    let (_, exit) = launcher.launch(2, "exec tail /dev/zero", 1 << 26);
     assert_eq!(exit, Exit::OutOfMemory);
     let (output, _) = launcher.launch(3, "for i in $(seq 60); do sleep 5 & done 2>&1; echo end", 1 << 28);
     assert!(!output.contains("end") || output.contains("fork"), "{output}");
@@ -141,7 +148,7 @@ fn a_program_that_is_not_there_says_so() {
 #[test]
 fn when_the_server_goes_everything_goes() {
     let launcher = Launcher::start("gone");
-    let group = format!("test-{}", std::process::id());
+    let group = launcher.group.clone();
     drop(launcher);
     assert!(ondol_launcher::cgroup::sweep(&group).is_ok());
 }

@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
 use crate::fault::{ErrorFormat, Fault};
 use crate::model::Service;
-use crate::sigv4::{Authorization, Headers, Keys, SignedRequest, authenticate, sha256};
+use crate::sigv4::{Headers, SignedRequest, Signer, sha256};
 
 /// Request headers as the codecs and the signature check read them.
 #[derive(Debug)]
@@ -21,21 +21,21 @@ impl Headers for HeaderView<'_> {
     }
 }
 
-/// Checks the signature of a request whose body has been read; gives what it is signed for.
-pub fn authenticate_request(
+/// Checks the signature of a request whose body has been read.
+pub fn check_signature(
+    signer: &Signer,
     parts: &Parts,
     body: &[u8],
-    keys: &dyn Keys,
     now_epoch_seconds: i64,
-) -> Result<Authorization, Fault> {
+) -> Result<(), Fault> {
     let headers = HeaderView(&parts.headers);
-    let signed = SignedRequest {
+    let request = SignedRequest {
         method: parts.method.as_str(),
         path: parts.uri.path(),
         query: parts.uri.query().unwrap_or(""),
         headers: &headers,
     };
-    authenticate(signed, keys, &sha256(body), now_epoch_seconds)
+    signer.check(request, &sha256(body), now_epoch_seconds)
 }
 
 /// An error as a response.

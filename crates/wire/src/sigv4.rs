@@ -84,32 +84,46 @@ pub trait Keys: Send + Sync + std::fmt::Debug {
     fn secret(&self, access_key_id: &str, session_token: Option<&str>) -> Option<String>;
 }
 
-/// What the head of a request alone can show: who signs, and that the key is known. Checked before a body is
-/// read, so that strangers cannot fill the server's memory.
-pub fn known_signer(headers: &dyn Headers, keys: &dyn Keys) -> Result<(Authorization, String), Fault> {
-    let authorization = Authorization::parse(headers.get("authorization").as_deref())?;
-    let token = headers.get("x-amz-security-token");
-    let secret = keys.secret(&authorization.access_key_id, token.as_deref()).ok_or_else(|| {
-        Fault::new(
-            "UnrecognizedClientException",
-            403,
-            "The security token included in the request is invalid.",
-        )
-    })?;
-    Ok((authorization, secret))
+/// Who signs a request, as its head says, and the secret that must have been used.
+#[derive(Clone)]
+pub struct Signer {
+    pub authorization: Authorization,
+    secret: String,
 }
 
-/// Reads and checks a request's signature; gives what it is signed for.
-pub fn authenticate(
-    request: SignedRequest<'_>,
-    keys: &dyn Keys,
-    body_sha256: &[u8; 32],
-    now_epoch_seconds: i64,
-) -> Result<Authorization, Fault> {
-    let (authorization, secret) = known_signer(request.headers, keys)?;
-    let key = SigningKey::derive(&secret, &authorization.date, &authorization.region, &authorization.service);
-    verify(request, &authorization, &key, body_sha256, now_epoch_seconds)?;
-    Ok(authorization)
+impl std::fmt::Debug for Signer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Signer").field("authorization", &self.authorization).finish_non_exhaustive()
+    }
+}
+
+impl Signer {
+    /// What the head alone can show: who signs, and that the key is known. Asked before a body is read, so that
+    /// strangers cannot fill the server's memory.
+    pub fn of(headers: &dyn Headers, keys: &dyn Keys) -> Result<Self, Fault> {
+        let authorization = Authorization::parse(headers.get("authorization").as_deref())?;
+        let token = headers.get("x-amz-security-token");
+        let secret = keys.secret(&authorization.access_key_id, token.as_deref()).ok_or_else(|| {
+            Fault::new(
+                "UnrecognizedClientException",
+                403,
+                "The security token included in the request is invalid.",
+            )
+        })?;
+        Ok(Self { authorization, secret })
+    }
+
+    /// Checks the signature, once the body is there.
+    pub fn check(
+        &self,
+        request: SignedRequest<'_>,
+        body_sha256: &[u8; 32],
+        now_epoch_seconds: i64,
+    ) -> Result<(), Fault> {
+        let Authorization { date, region, service, .. } = &self.authorization;
+        let key = SigningKey::derive(&self.secret, date, region, service);
+        verify(request, &self.authorization, &key, body_sha256, now_epoch_seconds)
+    }
 }
 
 /// The key a secret gives for one day, region and service.
