@@ -19,8 +19,9 @@ use crate::answer::{Body, failure, whole};
 use crate::invocation::invoke;
 use crate::shard::Shard;
 
-/// A client that sends its request's head slower than this is let go.
-const HEAD_SECONDS_MAX: u64 = 10;
+/// A client that sends its request's head slower than this is let go, and so is an idle connection: the time
+/// counts from the answer before.
+const HEAD_SECONDS_MAX: u64 = 60;
 /// Connections of one shard at the same time.
 const CONNECTIONS_MAX: usize = 8_192;
 
