@@ -105,6 +105,10 @@ impl Subject {
             .and_then(|rate| rate.parse().ok())
             .with_context(|| format!("wrk said: {text}"))?;
         self.rates.push((concurrency, rate));
+        // "connect 0, read 0, write 0, timeout 0", and only when there were any.
+        let broken = value("Socket errors:").unwrap_or_default();
+        self.failed +=
+            broken.split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse::<u64>().ok()).sum::<u64>();
         self.failed +=
             value("Non-2xx or 3xx responses:").and_then(|count| count.parse::<u64>().ok()).unwrap_or(0);
         Ok(())

@@ -12,6 +12,14 @@ pub fn invalid(message: impl Into<String>) -> Fault {
     fault("InvalidParameterValueException", message)
 }
 
+/// The refusal of anything but reading while a function or version is being deleted.
+pub fn being_deleted() -> Fault {
+    fault(
+        "ResourceConflictException",
+        "The operation cannot be performed at this time. The function is currently in the following state: Deleting",
+    )
+}
+
 /// What is not served, said so that no client takes it for a passing fault.
 pub fn unsupported(text: String) -> Fault {
     Fault::new("NotImplementedException", 501, text)

@@ -166,6 +166,7 @@ pub fn decide(picture: Picture, memory: Memory, now: PolicyTime, coins: &mut Coi
     planner.orphans();
     planner.empty_instances();
     planner.removals();
+    planner.forget();
     (planner.plan, planner.memory)
 }
 
@@ -624,6 +625,17 @@ impl Planner<'_> {
                 self.wake_at(since.plus_seconds(EMPTY_INSTANCE_SECONDS));
             }
         }
+    }
+
+    /// Failures of publications that no version has any more.
+    fn forget(&mut self) {
+        let versions = self.picture.versions.values();
+        let known: BTreeSet<PublicationId> = versions
+            .flat_map(|version| [Some(&version.publication), version.serving.as_ref()])
+            .flatten()
+            .map(|publication| publication.id)
+            .collect();
+        self.memory.failures.retain(|publication, _| known.contains(publication));
     }
 
     /// What is Deleting goes when nothing of it runs any more.

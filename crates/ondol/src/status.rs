@@ -12,6 +12,7 @@ use ondol_core::instance_type::by_name;
 use ondol_observe::usage::UsageBook;
 use ondol_protocol::assignment::Report;
 use ondol_store::{Store, keys};
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::machine;
@@ -27,9 +28,10 @@ pub struct Facts {
 }
 
 pub fn page(facts: &Facts, store: &Store, report: &Report, view: &View, book: &UsageBook) -> Value {
-    let providers: Vec<CapacityProvider> = store.all(keys::CAPACITY_PROVIDERS).unwrap_or_default();
-    let instances: Vec<Instance> = store.all(keys::INSTANCES).unwrap_or_default();
-    let versions: Vec<FunctionVersion> = store.all(keys::VERSIONS).unwrap_or_default();
+    let mut notes = Vec::new();
+    let providers: Vec<CapacityProvider> = read(store, keys::CAPACITY_PROVIDERS, &mut notes);
+    let instances: Vec<Instance> = read(store, keys::INSTANCES, &mut notes);
+    let versions: Vec<FunctionVersion> = read(store, keys::VERSIONS, &mut notes);
     let usage = book.read();
     let on = |instance: &Instance| -> Vec<&ondol_core::capacity::Environment> {
         view.environments.values().filter(|environment| environment.instance == instance.id).collect()
@@ -102,20 +104,20 @@ pub fn page(facts: &Facts, store: &Store, report: &Report, view: &View, book: &U
     let allocated_mib: u64 = view.environments.values().map(|environment| environment.need.memory_mib).sum();
     #[allow(clippy::cast_precision_loss)]
     let ratio = |wanted: u64, there: u64| (wanted as f64 / there.max(1) as f64 * 100.0).round() / 100.0;
-    let mut notes = Vec::new();
     if providers.iter().any(|provider| provider.subnet_ids.len() > 1) {
-        notes.push("All availability zones are on this one machine: they spread environments, but give no redundancy.");
+        notes.push("All availability zones are on this one machine: they spread environments, but give no redundancy.".into(),);
     }
     if facts.containment == Containment::Process {
         notes.push(
-            "Containment is `process`: functions are not separated from each other or from this server.",
+            "Containment is `process`: functions are not separated from each other or from this server."
+                .into(),
         );
     }
     if !facts.limits {
-        notes.push("The server does not run as root: CPU and memory of functions are not limited.");
+        notes.push("The server does not run as root: CPU and memory of functions are not limited.".into());
     }
     if facts.any_architecture {
-        notes.push("Functions of any architecture run here (--any-architecture): only code without native parts works.");
+        notes.push("Functions of any architecture run here (--any-architecture): only code without native parts works.".into(),);
     }
     json!({
         "version": env!("CARGO_PKG_VERSION"),
@@ -135,6 +137,14 @@ pub fn page(facts: &Facts, store: &Store, report: &Report, view: &View, book: &U
             "why": decision.why,
         })).collect::<Vec<_>>(),
         "notes": notes,
+    })
+}
+
+/// Documents below a prefix; what cannot be read is said instead of left out in silence.
+fn read<T: DeserializeOwned>(store: &Store, prefix: &str, notes: &mut Vec<String>) -> Vec<T> {
+    store.all(prefix).unwrap_or_else(|error| {
+        notes.push(format!("{error}; nothing below {prefix} is shown."));
+        Vec::new()
     })
 }
 

@@ -5,7 +5,6 @@ pub const CAPACITY_PROVIDERS: &str = "capacity-provider/";
 pub const FUNCTIONS: &str = "function/";
 pub const VERSIONS: &str = "version/";
 pub const INSTANCES: &str = "instance/";
-pub const ACCESS_KEYS: &str = "access-key/";
 
 pub fn capacity_provider(name: &str) -> String {
     format!("{CAPACITY_PROVIDERS}{name}")
@@ -29,10 +28,6 @@ pub fn version(function: &str, version: &str) -> String {
 
 pub fn instance(id: &str) -> String {
     format!("{INSTANCES}{id}")
-}
-
-pub fn access_key(id: &str) -> String {
-    format!("{ACCESS_KEYS}{id}")
 }
 
 /// The function a document belongs to, if it is a function's or a version's.

@@ -6,7 +6,7 @@ use ondol_store::{Revision, keys};
 use ondol_wire::fault::Fault;
 
 use crate::context::Context;
-use crate::faults::{fault, invalid};
+use crate::faults::{being_deleted, fault, invalid};
 
 /// A function name and the qualifier that came with it, in the name or beside it.
 #[derive(Debug, Clone)]
@@ -50,8 +50,7 @@ pub fn function(context: &Context, name: &str) -> Result<(Function, Revision), F
 pub fn living_function(context: &Context, name: &str) -> Result<(Function, Revision), Fault> {
     let (function, revision) = function(context, name)?;
     if function.deleting {
-        let text = "The operation cannot be performed at this time. The function is currently in the following state: Deleting";
-        return Err(fault("ResourceConflictException", text));
+        return Err(being_deleted());
     }
     Ok((function, revision))
 }

@@ -10,7 +10,7 @@ use ondol_wire::lambda::types::{
 
 use super::{names, view};
 use crate::context::{Context, uuid};
-use crate::faults::{fault, invalid};
+use crate::faults::{being_deleted, invalid};
 
 pub async fn put(
     context: &Context,
@@ -29,14 +29,14 @@ pub async fn put(
         .change(|| {
             let (mut version, revision) = find(context, &name, &qualifier)?;
             if version.state == VersionState::Deleting {
-                let text = "The operation cannot be performed at this time. The function is currently in the following state: Deleting";
-                return Err(fault("ResourceConflictException", text));
+                return Err(being_deleted());
             }
             version.set_scaling(scaling);
             version.revision_id = uuid();
             let key = keys::version(&name, &qualifier);
-            let transaction =
-                Transaction::default().when(Precondition::Unchanged(key.clone(), revision)).put(key, &version);
+            let transaction = Transaction::default()
+                .when(Precondition::Unchanged(key.clone(), revision))
+                .put(key, &version);
             Ok((transaction, version.state))
         })
         .await?;

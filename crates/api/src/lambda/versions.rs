@@ -13,7 +13,7 @@ use ondol_wire::lambda::types::{
 
 use super::{capacity_providers, functions, names, page, view};
 use crate::context::{Context, publication_id, uuid};
-use crate::faults::{fault, invalid};
+use crate::faults::{being_deleted, fault, invalid};
 
 /// Function versions on one capacity provider; a hard limit of the service.
 const VERSIONS_PER_PROVIDER_MAX: usize = 100;
@@ -126,8 +126,7 @@ pub fn prepare(
     let (scaling, applied_scaling) = (before.scaling, before.applied_scaling);
     let version = match before.state {
         VersionState::Deleting => {
-            let text = "The operation cannot be performed at this time. The function is currently in the following state: Deleting";
-            return Err(fault("ResourceConflictException", text));
+            return Err(being_deleted());
         }
         VersionState::Active if before.last_update == LastUpdate::InProgress => {
             let text = format!(

@@ -318,6 +318,7 @@ fn deletion_drains_then_removes_and_empty_instances_end() {
     world.picture.providers.get_mut("cp").unwrap().state = ProviderState::Deleting;
     world.settle();
     assert!(world.picture.providers.is_empty());
+    assert_eq!(world.memory, Memory::default(), "nothing is remembered of what is gone");
 }
 
 #[test]
