@@ -169,8 +169,8 @@ def test_exact_refusals(server):
          "1 validation error detected: Value '9999' at 'timeout' failed to satisfy constraint: Member must have value less than or equal to 5400"),
         (dict(LoggingConfig={"LogFormat": "Text"}), "InvalidParameterValueException",
          'LogLevel is not supported when LogFormat is set to "Text". Remove LogLevel from your request or change the LogFormat to "JSON" and try again.'),
-        (dict(Layers=["arn:aws:lambda:us-east-1:000000000000:layer:l:1"]), "InvalidParameterValueException",
-         "Layers isn't supported by this version of Ondol. Leave it out."),
+        (dict(TracingConfig={"Mode": "Active"}), "InvalidParameterValueException",
+         "TracingConfig Active isn't supported by this version of Ondol. Leave it out."),
     ]
     for settings, code, text in cases:
         assert fault(server.create, "refused", PYTHON, **settings)[:2] == (code, text), settings

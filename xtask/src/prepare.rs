@@ -79,13 +79,22 @@ fn target() -> PathBuf {
 
 /// Builds the Rust example, on its own as a user would.
 pub fn rust_example() -> Result<PathBuf> {
-    say("building the Rust example (release)");
+    example("rust", "bootstrap")
+}
+
+/// Builds the example of an extension, made with AWS's own crate.
+pub fn extension_example() -> Result<PathBuf> {
+    example("extension", "lifecycle")
+}
+
+fn example(folder: &str, program: &str) -> Result<PathBuf> {
+    say(&format!("building examples/{folder} (release)"));
     let target = target().join("examples");
     run(Command::new(env!("CARGO"))
-        .current_dir(repository().join("examples/rust"))
+        .current_dir(repository().join("examples").join(folder))
         .env("CARGO_TARGET_DIR", &target)
         .args(["build", "--quiet", "--release", "--locked"]))?;
-    Ok(target.join("release/bootstrap"))
+    Ok(target.join("release").join(program))
 }
 
 /// Installs the runtimes of the examples, with what their recipes need.

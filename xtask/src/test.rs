@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 
-use crate::prepare::{packages, python, runtimes, rust_example, say, server};
+use crate::prepare::{extension_example, packages, python, runtimes, rust_example, say, server};
 use crate::shell::{repository, run};
 use crate::{bench, codegen};
 
@@ -27,7 +27,7 @@ pub fn test() -> Result<()> {
     say("unit tests, and contained processes on this kernel");
     run(cargo().args(["test", "--quiet", "--workspace"]))?;
     let server = server()?;
-    let example = rust_example()?;
+    let (example, extension) = (rust_example()?, extension_example()?);
     runtimes(&server)?;
     let python = python()?;
     say("black-box tests with boto3 and AWS's runtime clients");
@@ -37,6 +37,7 @@ pub fn test() -> Result<()> {
         .args(["-m", "pytest", "-c", "tests/pytest.ini", "tests"])
         .env("ONDOL_BIN", &server)
         .env("ONDOL_RUST_EXAMPLE", &example)
+        .env("ONDOL_EXTENSION_EXAMPLE", &extension)
         .env("PYTHONDONTWRITEBYTECODE", "1"))?;
     bench::bench(&["--quick".to_owned()])?;
     say(&format!("all passed in {} s", started.elapsed().as_secs()));

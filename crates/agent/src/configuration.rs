@@ -35,7 +35,7 @@ pub struct AgentConfiguration {
     pub limits: bool,
     /// What all environments together may take.
     pub machine_memory_bytes: u64,
-    pub credentials: Box<dyn Fn(EnvironmentId) -> Credentials + Send>,
+    pub credentials: Box<dyn Fn(EnvironmentId) -> Credentials + Send + Sync>,
 }
 
 impl std::fmt::Debug for AgentConfiguration {

@@ -1,19 +1,33 @@
 //! From an assignment to what the launcher is asked to make.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use ondol_core::function::Reason;
 use ondol_core::identity::EnvironmentId;
+use ondol_observe::clock;
+use ondol_observe::logs::LogStream;
 use ondol_protocol::assignment::EnvironmentAssignment;
 use ondol_protocol::containment::{GroupLimits, LOG_SOCKET_NAME, LaunchRequest, Mount, Tier};
 use ondol_runtimes::Runtime;
 
 use crate::configuration::{AgentConfiguration, Containment, Credentials};
-use crate::variables::{Context, Places, variables};
+use crate::extensions::EXTENSIONS_MAX;
+use crate::variables::{Context, Places, for_extensions, variables};
 
 const MIB: u64 = 1 << 20;
 /// Threads and processes of one environment, as on AWS.
 const PIDS_MAX: u64 = 1_024;
+const EXTENSIONS_FOLDER: &str = "/opt/extensions";
+
+/// What is to be launched, and what the agent must know of it.
+#[derive(Debug)]
+pub struct Planned {
+    pub request: LaunchRequest,
+    pub log_stream: LogStream,
+    /// Names of the extensions, in the order of the request.
+    pub extensions: Vec<String>,
+}
 
 /// Builds the request, or says why this publication cannot run here.
 pub fn launch_request(
@@ -22,7 +36,7 @@ pub fn launch_request(
     assignment: &EnvironmentAssignment,
     credentials: &Credentials,
     first_host_id: u32,
-) -> Result<LaunchRequest, Reason> {
+) -> Result<Planned, Reason> {
     let function = &assignment.publication.configuration;
     let runtime = Runtime::find(&configuration.runtime_folder, &function.runtime).ok_or_else(|| {
         let text = format!(
@@ -32,9 +46,24 @@ pub fn launch_request(
         Reason::new("InvalidRuntime", text)
     })?;
     let task = configuration.code_folder.join(&assignment.publication.code.sha256);
-    let bootstrap = bootstrap(&runtime, &task)?;
-    let run_folder = configuration.run_folder.join(environment.to_string());
     let contained = configuration.containment == Containment::Container;
+    let layers: Vec<PathBuf> =
+        function.layers.iter().map(|layer| configuration.code_folder.join(&layer.code.sha256)).collect();
+    if !contained && !layers.is_empty() {
+        let text = "Layers are mounted at /opt, which needs the container tier. Start the server without --containment process.";
+        return Err(Reason::new("InvalidConfiguration", text));
+    }
+    let missing = std::iter::once(&task).chain(&layers).find(|folder| !folder.exists());
+    if let Some(missing) = missing {
+        let text = format!(
+            "The unpacked package {} is missing. Restart the server, which unpacks it again, or upload it anew.",
+            missing.display()
+        );
+        return Err(Reason::new("InvalidZipFileException", text));
+    }
+    let bootstrap = bootstrap(&runtime, &task, &layers)?;
+    let extensions = extensions(&layers)?;
+    let run_folder = configuration.run_folder.join(environment.to_string());
     let places = if contained {
         Places::default()
     } else {
@@ -44,15 +73,23 @@ pub fn launch_request(
             log_socket: run_folder.join(LOG_SOCKET_NAME).display().to_string(),
         }
     };
+    let log_stream = LogStream {
+        group: function.logging.log_group.clone(),
+        name: log_stream(environment, assignment),
+        function: assignment.version.function.clone(),
+        version: assignment.version.version.clone(),
+        function_arn: assignment.function_arn.to_string(),
+    };
     let context = Context {
         assignment,
         region: &configuration.region,
         endpoint: &configuration.endpoint,
         credentials,
-        log_stream: &log_stream(environment, assignment),
+        log_stream: &log_stream.name,
         places: &places,
     };
     let variables = variables(&context);
+    let extension_variables = for_extensions(&variables);
     let share = &assignment.instance;
     let mut groups = vec![
         GroupLimits {
@@ -80,28 +117,51 @@ pub fn launch_request(
     let (tier, command, working_directory) = if contained {
         let tier = Tier::Container {
             root: runtime.root.clone(),
-            mounts: mounts(&runtime, &task, assignment),
+            mounts: mounts(&runtime, &task, layers, assignment),
             first_host_id,
         };
         (tier, bootstrap.inside, PathBuf::from("/var/task"))
     } else {
         (Tier::Process, bootstrap.outside, task.clone())
     };
-    Ok(LaunchRequest {
+    let request = LaunchRequest {
         environment,
         tier,
         hostname: "169-254-100-6".into(),
         command: vec![command.display().to_string()],
         variables,
+        extensions: extensions.iter().map(|name| Path::new(EXTENSIONS_FOLDER).join(name)).collect(),
+        extension_variables,
         working_directory,
         groups,
         run_folder,
-    })
+    };
+    Ok(Planned { request, log_stream, extensions })
 }
 
-/// `2026/11/22/name[$LATEST.PUBLISHED]id`, in the form seen on AWS, without the date the launch is not told.
+/// Names of the programs in the layers' `extensions` folders, in their order.
+fn extensions(layers: &[PathBuf]) -> Result<Vec<String>, Reason> {
+    let mut names = BTreeSet::new();
+    for entry in
+        layers.iter().flat_map(|layer| std::fs::read_dir(layer.join("extensions"))).flatten().flatten()
+    {
+        // A link stays inside its layer; it is followed as the kernel will.
+        if std::fs::metadata(entry.path()).is_ok_and(|found| found.is_file()) {
+            names.insert(entry.file_name().to_string_lossy().into_owned());
+        }
+    }
+    if names.len() > EXTENSIONS_MAX {
+        let text =
+            format!("The layers bring {} extensions; at most {EXTENSIONS_MAX} are started.", names.len());
+        return Err(Reason::new("FunctionError.TooManyExtensions", text));
+    }
+    Ok(names.into_iter().collect())
+}
+
+/// `2026/11/22/name[$LATEST.PUBLISHED]id`, in the form seen on AWS.
 fn log_stream(environment: EnvironmentId, assignment: &EnvironmentAssignment) -> String {
-    format!("{}[{}]{environment}", assignment.version.function, assignment.version.version)
+    let today = ondol_wire::time::iso_8601_millis(clock::epoch_millis())[..10].replace('-', "/");
+    format!("{today}/{}[{}]{environment}", assignment.version.function, assignment.version.version)
 }
 
 struct Bootstrap {
@@ -109,8 +169,8 @@ struct Bootstrap {
     outside: PathBuf,
 }
 
-/// The runtime's own program, or the one the function brings.
-fn bootstrap(runtime: &Runtime, task: &Path) -> Result<Bootstrap, Reason> {
+/// The runtime's own program, or the one the function or a layer brings.
+fn bootstrap(runtime: &Runtime, task: &Path, layers: &[PathBuf]) -> Result<Bootstrap, Reason> {
     use std::os::unix::fs::PermissionsExt as _;
     if runtime.has_bootstrap() {
         return Ok(Bootstrap {
@@ -127,6 +187,9 @@ fn bootstrap(runtime: &Runtime, task: &Path) -> Result<Bootstrap, Reason> {
             "FunctionError.PermissionDenied",
             "/var/task/bootstrap can't be executed. Give it the executable bit in the deployment package.",
         )),
+        Err(_) if layers.iter().any(|layer| layer.join("bootstrap").is_file()) => {
+            Ok(Bootstrap { inside: "/opt/bootstrap".into(), outside })
+        }
         Err(_) => Err(Reason::new(
             "FunctionError.InvalidEntryPoint",
             "Couldn't find valid bootstrap(s): [/var/task/bootstrap /opt/bootstrap]",
@@ -134,11 +197,19 @@ fn bootstrap(runtime: &Runtime, task: &Path) -> Result<Bootstrap, Reason> {
     }
 }
 
-fn mounts(runtime: &Runtime, task: &Path, assignment: &EnvironmentAssignment) -> Vec<Mount> {
+fn mounts(
+    runtime: &Runtime,
+    task: &Path,
+    layers: Vec<PathBuf>,
+    assignment: &EnvironmentAssignment,
+) -> Vec<Mount> {
     let function = &assignment.publication.configuration;
     let bytes = u64::from(function.ephemeral_storage_mib) * MIB;
     let mut mounts: Vec<Mount> = runtime.mounts().collect();
     mounts.push(Mount::ReadOnly { source: task.to_owned(), target: "/var/task".into() });
+    if !layers.is_empty() {
+        mounts.push(Mount::Layers { sources: layers, target: "/opt".into() });
+    }
     mounts.push(Mount::Scratch { target: "/tmp".into(), bytes, files: bytes / 4_096 });
     // What runtimes read to size themselves, in the words of cgroup v2 whatever the host has.
     let limits = vec![

@@ -14,12 +14,19 @@ use ondol_core::identity::{EnvironmentId, RequestId};
 use ondol_core::slots::{Answer, Effect, Event, PollId, Slots};
 use ondol_core::time::WallTime;
 use ondol_observe::clock;
+use ondol_observe::platform::{self, Level, Status};
 use ondol_protocol::assignment::EnvironmentAssignment;
-use ondol_protocol::containment::Exit;
+use ondol_protocol::containment::{Exit, Process};
 use ondol_protocol::invocation::{Invocation, Refused, Reply, ReplyBody};
+use serde_json::json;
 use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::task::JoinHandle;
 
+use crate::extensions::Extensions;
+use crate::journal::Journal;
 use crate::logs::Logs;
+
+const INITIALIZATION_TYPE: &str = "lambda-managed-instances";
 
 /// What a shard tells its machine of an environment.
 #[derive(Debug)]
@@ -34,6 +41,12 @@ pub enum ShardEvent {
     WorkerEnded,
     /// No caller waits any more.
     Drained,
+    /// Every extension has registered: the runtime may start.
+    ExtensionsRegistered,
+    /// An extension reported an error, or ended: the environment is over.
+    ExtensionFailed,
+    /// These started extensions did not ask to hear of the end.
+    Unsubscribed(Vec<usize>),
     /// Everything of it is closed: why it ended, and whether by itself.
     Ended { reason: Reason, by_itself: bool },
 }
@@ -76,6 +89,11 @@ pub struct Host {
     pub id: EnvironmentId,
     pub assignment: EnvironmentAssignment,
     pub logs: Rc<Logs>,
+    pub journal: Rc<Journal>,
+    pub extensions: RefCell<Extensions>,
+    adopted_at: WallTime,
+    /// The runtime asked for an invocation.
+    polled: Cell<bool>,
     slots: RefCell<Slots>,
     polls: RefCell<BTreeMap<PollId, ParkedPoll>>,
     callers: RefCell<BTreeMap<RequestId, Caller>>,
@@ -88,6 +106,8 @@ pub struct Host {
     alarm: Cell<Option<WallTime>>,
     rearm: Notify,
     gauge: Arc<Gauge>,
+    /// Deliveries of telemetry; they end with the environment.
+    tasks: RefCell<Vec<JoinHandle<()>>>,
     gate: Rc<dyn Fn(GateEvent)>,
     machine: mpsc::UnboundedSender<(EnvironmentId, ShardEvent)>,
 }
@@ -96,16 +116,23 @@ impl Host {
     pub fn new(
         id: EnvironmentId,
         assignment: EnvironmentAssignment,
+        journal: Journal,
+        extensions: Vec<String>,
         gauge: Arc<Gauge>,
         gate: Rc<dyn Fn(GateEvent)>,
         machine: mpsc::UnboundedSender<(EnvironmentId, ShardEvent)>,
     ) -> Rc<Self> {
         let limit =
             assignment.publication.configuration.managed_instances.per_execution_environment_max_concurrency;
-        Rc::new(Self {
+        let journal = Rc::new(journal);
+        let host = Rc::new(Self {
             id,
             assignment,
-            logs: Rc::default(),
+            logs: Rc::new(Logs::new(Rc::clone(&journal))),
+            journal,
+            extensions: RefCell::new(Extensions::new(extensions)),
+            adopted_at: clock::wall(),
+            polled: Cell::new(false),
             slots: RefCell::new(Slots::new(limit)),
             polls: RefCell::default(),
             callers: RefCell::default(),
@@ -117,9 +144,56 @@ impl Host {
             alarm: Cell::new(None),
             rearm: Notify::new(),
             gauge,
+            tasks: RefCell::default(),
             gate,
             machine,
-        })
+        });
+        host.tell_of_start();
+        host
+    }
+
+    pub fn keep_task(&self, task: JoinHandle<()>) {
+        self.tasks.borrow_mut().push(task);
+    }
+
+    fn tell_of_start(&self) {
+        let function = &self.assignment.publication.configuration;
+        let record = json!({
+            "initializationType": INITIALIZATION_TYPE,
+            "phase": "init",
+            "functionName": self.assignment.version.function,
+            "functionVersion": self.assignment.version.version,
+            "instanceId": self.journal.stream().name,
+            "instanceMaxMemory": u64::from(function.memory_size_mib) << 20,
+        });
+        self.journal.platform("platform.initStart", Level::Info, &record);
+    }
+
+    /// Tells of one step of the initialisation, and at its end of the whole.
+    fn tell_of_init(&self, kind: &str, quiet: Level, error: Option<&str>) {
+        let status = if error.is_some() { Status::Error } else { Status::Success };
+        let mut record = json!({
+            "initializationType": INITIALIZATION_TYPE,
+            "phase": "init",
+            "status": status.name(),
+        });
+        if kind == "platform.initReport" {
+            let micros = clock::wall().0.saturating_sub(self.adopted_at.0);
+            record["metrics"] = json!({"durationMs": platform::millis(micros)});
+        }
+        if let Some(error) = error {
+            record["errorType"] = error.into();
+        }
+        self.journal.platform(kind, if error.is_some() { Level::Warn } else { quiet }, &record);
+    }
+
+    /// The initialisation is over, well or not.
+    fn end_init(&self, error: Option<&str>) {
+        for state in self.extensions.borrow().states() {
+            self.journal.platform("platform.extension", Level::Info, &state);
+        }
+        self.tell_of_init("platform.initReport", Level::Info, error);
+        self.journal.close_subscriptions();
     }
 
     fn tell(&self, event: ShardEvent) {
@@ -146,18 +220,76 @@ impl Host {
             return (poll, handed);
         }
         self.polls.borrow_mut().insert(poll, ParkedPoll { hand, connection });
-        // What has failed to initialise does not become ready after all.
-        if self.first_error.borrow().is_none() && !self.ready.replace(true) && self.open.get() {
-            let managed = &self.assignment.publication.configuration.managed_instances;
-            (self.gate)(GateEvent::Ready {
-                environment: self.id,
-                publication: self.assignment.publication.id,
-                limit: managed.per_execution_environment_max_concurrency,
-            });
-            self.tell(ShardEvent::Ready);
+        if !self.polled.replace(true) {
+            self.extensions.borrow_mut().close_registration();
+            self.tell_of_init("platform.initRuntimeDone", Level::Debug, None);
         }
+        self.consider_ready();
         self.handle(Event::PollArrived(poll));
         (poll, handed)
+    }
+
+    /// Ready is whose runtime and whose extensions have all asked for their first event.
+    pub fn consider_ready(&self) {
+        // What has failed to initialise does not become ready after all.
+        let failed = self.first_error.borrow().is_some();
+        if failed || !self.polled.get() || self.ready.get() || !self.open.get() {
+            return;
+        }
+        if !self.extensions.borrow().all_ready() {
+            return;
+        }
+        self.ready.set(true);
+        self.end_init(None);
+        let managed = &self.assignment.publication.configuration.managed_instances;
+        (self.gate)(GateEvent::Ready {
+            environment: self.id,
+            publication: self.assignment.publication.id,
+            limit: managed.per_execution_environment_max_concurrency,
+        });
+        self.tell(ShardEvent::Ready);
+    }
+
+    /// An extension has registered; with the last one the runtime may start.
+    pub fn extension_registered(&self) {
+        if self.extensions.borrow().all_registered() {
+            self.tell(ShardEvent::ExtensionsRegistered);
+        }
+    }
+
+    /// An extension says that it failed, or ended: the environment is over.
+    pub fn extension_failed(&self, error: RuntimeError) {
+        self.abort(&error.error_type.clone(), &error.message.clone());
+        self.first_error.borrow_mut().get_or_insert(error);
+        self.tell(ShardEvent::ExtensionFailed);
+    }
+
+    /// One of the processes of an environment with extensions ended. What it was doing is answered now; the
+    /// extensions get their time to end.
+    pub fn process_ended(&self, process: &Process, exit: &Exit) {
+        self.logs.read_what_is_there();
+        match process {
+            Process::Runtime => {
+                let (error_type, what) = self.describe(exit);
+                self.abort(error_type, &what);
+            }
+            Process::Extension(place) => {
+                let (_, how) = self.describe(exit);
+                let name = self.extensions.borrow().started_name(*place).to_owned();
+                let message =
+                    format!("The extension {name} ended: {}", how.replace("Runtime exited", "exited"));
+                self.extension_failed(RuntimeError { error_type: "Extension.Crash".into(), message });
+            }
+        }
+    }
+
+    /// The environment shuts down: what telemetry there is goes out, then extensions hear of it.
+    pub fn shut_down(&self, reason: &str, millis: i64) {
+        self.logs.read_what_is_there();
+        self.journal.tell_of_dropped();
+        self.journal.flush();
+        let silent = self.extensions.borrow_mut().shut_down(reason, clock::epoch_millis() + millis);
+        self.tell(ShardEvent::Unsubscribed(silent));
     }
 
     pub fn unpark(&self, poll: PollId) {
@@ -176,7 +308,7 @@ impl Host {
         let mut effects = Vec::new();
         let answer = self.slots.borrow_mut().answer(request, &mut effects);
         if answer == Answer::Accepted {
-            let status = if function_error.is_some() { "error" } else { "success" };
+            let status = if function_error.is_some() { Status::Error } else { Status::Success };
             self.reply(request, function_error, body, status);
         }
         self.carry_out(effects);
@@ -185,11 +317,13 @@ impl Host {
 
     /// Keeps the first error of initialisation; a second one is refused. True if this was the first.
     pub fn init_error(&self, error: RuntimeError) -> bool {
-        let mut first = self.first_error.borrow_mut();
-        if first.is_some() {
+        if self.first_error.borrow().is_some() {
             return false;
         }
-        *first = Some(error);
+        if !self.ready.get() {
+            self.tell_of_init("platform.initRuntimeDone", Level::Debug, Some(&error.error_type));
+        }
+        *self.first_error.borrow_mut() = Some(error);
         if !self.ready.get() && !self.ended.get() {
             self.tell(ShardEvent::InitFailed);
         }
@@ -207,25 +341,35 @@ impl Host {
         }
     }
 
-    /// The process is gone: every waiting caller is answered, and the machine hears why.
+    /// The processes are gone: every waiting caller is answered, and the machine hears why.
     pub fn end(&self, exit: &Exit) {
-        self.close();
-        self.ended.set(true);
         self.logs.read_what_is_there();
         let (error_type, what) = self.describe(exit);
+        self.abort(error_type, &what);
+        self.polls.borrow_mut().clear();
+        self.rearm.notify_one();
+        if !self.ready.get() {
+            let first = self.first_error.borrow().as_ref().map(|error| error.error_type.clone());
+            self.end_init(Some(first.as_deref().unwrap_or(error_type)));
+        }
+        self.journal.tell_of_dropped();
+        let by_itself = *exit != Exit::Killed;
+        self.tell(ShardEvent::Ended { reason: self.reason(exit, &what), by_itself });
+    }
+
+    /// Takes no more and answers every waiting caller with an error.
+    fn abort(&self, error_type: &str, what: &str) {
+        self.close();
+        self.ended.set(true);
         for request in self.slots.borrow_mut().end() {
             let handed = self.callers.borrow().get(&request).is_some_and(|caller| caller.handed_at.is_some());
             if handed {
                 let message = format!("RequestId: {} Error: {what}", request.uuid());
-                self.reply(request, Some("Unhandled"), error_body(error_type, &message), "failure");
+                self.reply(request, Some("Unhandled"), error_body(error_type, &message), Status::Failure);
             } else if let Some(caller) = self.callers.borrow_mut().remove(&request) {
                 let _ = caller.reply.send(Err(Refused(ThrottleCause::Concurrency)));
             }
         }
-        self.polls.borrow_mut().clear();
-        self.rearm.notify_one();
-        let by_itself = *exit != Exit::Killed;
-        self.tell(ShardEvent::Ended { reason: self.reason(exit, &what), by_itself });
     }
 
     fn describe(&self, exit: &Exit) -> (&'static str, String) {
@@ -249,7 +393,13 @@ impl Host {
 
     /// Why it ended, for the version's state: the runtime's own error first, and the last line it wrote.
     fn reason(&self, exit: &Exit, what: &str) -> Reason {
+        let of_extension = self
+            .first_error
+            .borrow()
+            .as_ref()
+            .is_some_and(|error| error.error_type.starts_with("Extension."));
         let code = match exit {
+            _ if of_extension => "FunctionError.ExtensionInitError",
             Exit::OutOfMemory => "FunctionError.InitResourceExhausted",
             Exit::Code(126) => "FunctionError.PermissionDenied",
             Exit::Code(127) | Exit::NotStarted(_) => "FunctionError.InvalidEntryPoint",
@@ -264,12 +414,14 @@ impl Host {
         }
     }
 
-    fn reply(&self, request: RequestId, function_error: Option<&'static str>, body: Bytes, status: &str) {
+    fn reply(&self, request: RequestId, function_error: Option<&'static str>, body: Bytes, status: Status) {
         let Some(caller) = self.callers.borrow_mut().remove(&request) else { return };
+        let micros = caller.handed_at.map_or(0, |at| clock::wall().0.saturating_sub(at.0));
         let log_tail = caller.invocation.wants_log_tail.then(|| {
-            let micros = caller.handed_at.map_or(0, |at| clock::wall().0.saturating_sub(at.0));
-            self.logs.take_tail(request, &platform_report(request, micros, status)).unwrap_or_default()
+            let report = platform::report(clock::epoch_millis(), request, micros, status).to_string();
+            self.logs.take_tail(request, &report).unwrap_or_default()
         });
+        self.journal.report(request, micros, status);
         // The caller may have gone away; the function ran all the same.
         let _ = caller.reply.send(Ok(Reply { function_error, body: ReplyBody::whole(body), log_tail }));
     }
@@ -310,7 +462,7 @@ impl Host {
                         request,
                         Some("Unhandled"),
                         error_body("Sandbox.Timedout", &message),
-                        "timeout",
+                        Status::Timeout,
                     );
                 }
                 Effect::Refuse { request, .. } => {
@@ -344,13 +496,16 @@ impl Host {
             return false;
         }
         if caller.invocation.wants_log_tail {
-            self.logs.start_tail(request, &platform_start(request, &self.assignment));
+            let EnvironmentAssignment { version, function_arn, .. } = &self.assignment;
+            let start = platform::start(clock::epoch_millis(), request, &version.version, function_arn);
+            self.logs.start_tail(request, &start.to_string());
         }
         let handed = Handed { invocation: caller.invocation.clone(), deadline };
         if parked.hand.send(handed).is_err() {
             return false;
         }
         caller.handed_at = Some(clock::wall());
+        self.journal.start(request);
         true
     }
 
@@ -383,6 +538,12 @@ impl Host {
     }
 }
 
+impl Drop for Host {
+    fn drop(&mut self) {
+        self.tasks.borrow().iter().for_each(JoinHandle::abort);
+    }
+}
+
 /// Whether a connection's other side has closed it: a read would give its end.
 fn is_closed(connection: &OwnedFd) -> bool {
     use rustix::net::{RecvFlags, recv};
@@ -395,29 +556,4 @@ fn is_closed(connection: &OwnedFd) -> bool {
 
 pub fn error_body(error_type: &str, message: &str) -> Bytes {
     serde_json::json!({"errorType": error_type, "errorMessage": message}).to_string().into()
-}
-
-fn platform_line(kind: &str, record: &serde_json::Value) -> String {
-    let time = ondol_wire::time::iso_8601_millis(clock::epoch_millis());
-    serde_json::json!({"time": time, "type": kind, "record": record}).to_string()
-}
-
-fn platform_start(request: RequestId, assignment: &EnvironmentAssignment) -> String {
-    let record = serde_json::json!({
-        "requestId": request.uuid(),
-        "version": assignment.version.version,
-        "functionArn": &*assignment.function_arn,
-    });
-    platform_line("platform.start", &record)
-}
-
-fn platform_report(request: RequestId, micros: u64, status: &str) -> String {
-    #[allow(clippy::cast_precision_loss)]
-    let duration_millis = micros as f64 / 1_000.0;
-    let record = serde_json::json!({
-        "requestId": request.uuid(),
-        "status": status,
-        "metrics": {"durationMs": duration_millis},
-    });
-    platform_line("platform.report", &record)
 }

@@ -6,13 +6,18 @@
 //! Two halves: [`machine`] runs beside the control loops and talks to the launcher; [`shard`] lives on the
 //! invoke threads, one in each, and owns the environments' sockets and slots there. Channels join them.
 
+mod budget;
 pub mod configuration;
 mod environment;
+mod extensions;
+mod extensions_api;
 mod host;
+mod journal;
 mod logs;
 pub mod machine;
 mod runtime_api;
 pub mod shard;
+mod telemetry;
 mod variables;
 
 pub use configuration::{AgentConfiguration, Containment, Credentials};

@@ -1,30 +1,44 @@
-//! What an environment writes: standard output, standard error, and the log socket its workers connect to.
+//! What an environment writes: standard output, standard error, the log socket its workers connect to, and what
+//! its extensions write.
 //!
-//! Everything is read as fast as it comes, whatever is done with it: Python blocks and Node.js throws when
-//! nobody reads. Lines are kept only as far as somebody asked: the last few for an explanation, and those of
-//! invocations whose caller wants the log's tail. Memory is bounded; what is dropped was asked for by nobody.
+//! Everything is read as fast as it comes, up to a rate no honest function reaches: Python blocks and Node.js
+//! throws when nobody reads. Lines go to the journal, to the tail of the invocation they belong to, and the last few
+//! are kept for an explanation. When one environment writes more than its share, its lines are counted instead of
+//! looked at, so that a flood costs no other environment of this thread.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
+use std::time::Duration;
 
 use ondol_core::identity::RequestId;
 use tokio::net::unix::pipe;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Notify;
 
+use crate::budget::Budget;
+use crate::journal::Journal;
+use crate::telemetry::Kind;
+
 /// The log's tail an invocation may ask for, as AWS has it.
 pub const TAIL_BYTES_MAX: usize = 4_096;
 const LINE_BYTES_MAX: usize = 256 * 1024;
 const LAST_LINES: usize = 20;
+const LAST_LINE_BYTES: usize = 500;
 const READ_BYTES: usize = 64 * 1024;
+/// What is read of one environment: this much at once, and this much each second. Beyond it its writers wait.
+const READ_BYTES_BURST: u64 = 8 << 20;
+const READ_BYTES_PER_SECOND: u64 = 64 << 20;
+const READ_PAUSE: Duration = Duration::from_millis(10);
 /// Runtimes open up to two connections for each worker.
 const CONNECTIONS_MAX: usize = 2 * 1_600 + 16;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Logs {
+    journal: Rc<Journal>,
+    reading: Budget,
     streams: RefCell<Vec<Rc<Stream>>>,
     last: RefCell<VecDeque<String>>,
     tails: RefCell<BTreeMap<RequestId, Tail>>,
@@ -42,8 +56,17 @@ struct Tail {
 #[derive(Debug)]
 struct Stream {
     source: Source,
-    partial: RefCell<Vec<u8>>,
+    kind: Kind,
+    partial: RefCell<Partial>,
     ended: Cell<bool>,
+}
+
+/// A line whose end has not come.
+#[derive(Debug, Default)]
+struct Partial {
+    bytes: Vec<u8>,
+    /// Its beginning was not looked at, so neither is the rest of it.
+    skips: bool,
 }
 
 #[derive(Debug)]
@@ -69,20 +92,34 @@ impl Source {
 }
 
 impl Logs {
+    pub fn new(journal: Rc<Journal>) -> Self {
+        Self {
+            journal,
+            reading: Budget::new(READ_BYTES_BURST, READ_BYTES_PER_SECOND),
+            streams: RefCell::default(),
+            last: RefCell::default(),
+            tails: RefCell::default(),
+            worker_ended: Notify::new(),
+        }
+    }
+
     /// Reads a pipe to its end, on this thread.
-    pub fn follow_pipe(self: &Rc<Self>, pipe: OwnedFd) -> io::Result<()> {
-        self.follow(Source::Pipe(pipe::Receiver::from_owned_fd(pipe)?));
+    pub fn follow_pipe(self: &Rc<Self>, pipe: OwnedFd, kind: Kind) -> io::Result<()> {
+        self.follow(Source::Pipe(pipe::Receiver::from_owned_fd(pipe)?), kind);
         Ok(())
     }
 
-    fn follow(self: &Rc<Self>, source: Source) {
-        let stream = Rc::new(Stream { source, partial: RefCell::default(), ended: Cell::new(false) });
+    fn follow(self: &Rc<Self>, source: Source, kind: Kind) {
+        let stream = Rc::new(Stream { source, kind, partial: RefCell::default(), ended: Cell::new(false) });
         self.streams.borrow_mut().push(Rc::clone(&stream));
         let logs = Rc::clone(self);
         tokio::task::spawn_local(async move {
             while !stream.ended.get() {
                 if stream.source.readable().await.is_err() {
                     break;
+                }
+                while !logs.reading.has_room() {
+                    tokio::time::sleep(READ_PAUSE).await;
                 }
                 logs.read(&stream);
             }
@@ -102,7 +139,7 @@ impl Logs {
         Ok(tokio::task::spawn_local(async move {
             while let Ok((connection, _)) = listener.accept().await {
                 if logs.streams.borrow().len() < CONNECTIONS_MAX {
-                    logs.follow(Source::Socket(connection));
+                    logs.follow(Source::Socket(connection), Kind::Function);
                 }
             }
         }))
@@ -120,36 +157,60 @@ impl Logs {
         for _ in 0..4 {
             match stream.source.try_read(&mut buffer) {
                 Ok(0) => return stream.ended.set(true),
-                Ok(read) => self.split(&mut stream.partial.borrow_mut(), &buffer[..read]),
+                Ok(read) => {
+                    self.reading.spend(read as u64);
+                    self.split(stream.kind, &mut stream.partial.borrow_mut(), &buffer[..read]);
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(_) => return stream.ended.set(true),
             }
         }
     }
 
-    fn split(&self, partial: &mut Vec<u8>, mut bytes: &[u8]) {
-        while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
-            if partial.is_empty() {
-                self.line(&bytes[..end]);
+    fn split(&self, kind: Kind, partial: &mut Partial, mut bytes: &[u8]) {
+        while let Some(end) = memchr::memchr(b'\n', bytes) {
+            if partial.skips {
+                partial.skips = false;
+                self.journal.drop_lines(0, end as u64 + 1);
+            } else if !self.journal.has_room() {
+                return self.skip(partial, bytes);
+            } else if partial.bytes.is_empty() {
+                self.line(kind, &bytes[..end]);
             } else {
-                partial.extend_from_slice(&bytes[..end]);
-                self.line(partial);
-                partial.clear();
+                let room = LINE_BYTES_MAX - partial.bytes.len();
+                partial.bytes.extend_from_slice(&bytes[..end.min(room)]);
+                self.line(kind, &partial.bytes);
+                partial.bytes.clear();
             }
             bytes = &bytes[end + 1..];
         }
-        let room = LINE_BYTES_MAX - partial.len();
-        partial.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        if partial.skips {
+            return self.journal.drop_lines(0, bytes.len() as u64);
+        }
+        let room = LINE_BYTES_MAX - partial.bytes.len();
+        partial.bytes.extend_from_slice(&bytes[..bytes.len().min(room)]);
     }
 
-    fn line(&self, line: &[u8]) {
+    /// Counts what there is no room for; the line it ends in goes with it.
+    fn skip(&self, partial: &mut Partial, bytes: &[u8]) {
+        let lines = memchr::memchr_iter(b'\n', bytes).count() as u64;
+        partial.skips = bytes.last() != Some(&b'\n');
+        let dropped = partial.bytes.len() + bytes.len();
+        self.journal.drop_lines(lines + u64::from(partial.skips), dropped as u64);
+        partial.bytes.clear();
+    }
+
+    fn line(&self, kind: Kind, line: &[u8]) {
         if line.iter().all(u8::is_ascii_whitespace) {
             return;
         }
         let text = String::from_utf8_lossy(&line[..line.len().min(LINE_BYTES_MAX)]);
-        let mut tails = self.tails.borrow_mut();
-        if !tails.is_empty() {
-            if let Some(tail) = request_id(&text).and_then(|request| tails.get_mut(&request)) {
+        let request = request_id(&text);
+        if !self.journal.line(kind, &text, request) {
+            return;
+        }
+        if let Some(request) = request {
+            if let Some(tail) = self.tails.borrow_mut().get_mut(&request) {
                 tail.push(&text);
             }
         }
@@ -157,7 +218,11 @@ impl Logs {
         if last.len() == LAST_LINES {
             last.pop_front();
         }
-        last.push_back(text.chars().take(500).collect());
+        let mut end = text.len().min(LAST_LINE_BYTES);
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        last.push_back(text[..end].to_owned());
     }
 
     /// The newest lines, oldest first.
@@ -223,18 +288,48 @@ mod tests {
         assert_eq!(request_id("plain text"), None);
     }
 
+    fn logs(name: &str) -> (Logs, ondol_observe::logs::LogBook, Folder) {
+        use ondol_protocol::assignment::EnvironmentAssignment;
+        let folder =
+            Folder(std::env::temp_dir().join(format!("ondol-agent-logs-{name}-{}", std::process::id())));
+        let (sender, book) = ondol_observe::logs::open(folder.0.clone(), Default::default()).unwrap();
+        let stream = ondol_observe::logs::LogStream {
+            group: "/g".into(),
+            name: "s".into(),
+            function: "f".into(),
+            version: "1".into(),
+            function_arn: "a".into(),
+        };
+        let assignment = EnvironmentAssignment::sample("python3.13");
+        (Logs::new(Rc::new(Journal::new(stream.into(), sender, &assignment))), book, folder)
+    }
+
+    struct Folder(std::path::PathBuf);
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn kept(book: &ondol_observe::logs::LogBook) -> Vec<String> {
+        book.close();
+        let query =
+            ondol_observe::logs::Query { group: "/g".into(), limit: usize::MAX, ..Default::default() };
+        book.read(&query).events.into_iter().map(|event| event.message).collect()
+    }
+
     #[test]
     fn a_tail_holds_its_own_lines_and_the_last_4_kb() {
-        let logs = Logs::default();
+        let (logs, _book, _folder) = logs("tail");
         let (mine, other) = (RequestId::from_random(1, 1), RequestId::from_random(2, 2));
         logs.start_tail(mine, "START");
-        let mut partial = Vec::new();
+        let mut partial = Partial::default();
         for number in 0..100 {
             for (who, word) in [(mine, "mine"), (other, "other")] {
                 let line = format!(r#"{{"requestId":"{}","n":"{word}-{number:03}"}}"#, who.uuid());
                 let (a, b) = line.split_at(7);
-                logs.split(&mut partial, a.as_bytes());
-                logs.split(&mut partial, format!("{b}\n").as_bytes());
+                logs.split(Kind::Function, &mut partial, a.as_bytes());
+                logs.split(Kind::Function, &mut partial, format!("{b}\n").as_bytes());
             }
         }
         let tail = logs.take_tail(mine, "END").unwrap();
@@ -245,13 +340,66 @@ mod tests {
 
     #[test]
     fn a_line_without_end_is_cut_and_keeps_no_more() {
-        let logs = Logs::default();
-        let mut partial = Vec::new();
+        let (logs, book, _folder) = logs("endless");
+        let mut partial = Partial::default();
         for _ in 0..20 {
-            logs.split(&mut partial, &[b'x'; READ_BYTES]);
+            logs.split(Kind::Function, &mut partial, &[b'x'; READ_BYTES]);
         }
-        assert_eq!(partial.len(), LINE_BYTES_MAX);
-        logs.split(&mut partial, b"\nnext\n");
+        assert_eq!(partial.bytes.len(), LINE_BYTES_MAX);
+        logs.split(Kind::Function, &mut partial, b"rest\nnext\n");
         assert_eq!(logs.last_lines().last().map(String::as_str), Some("next"));
+        assert_eq!(kept(&book).iter().map(String::len).collect::<Vec<_>>(), [LINE_BYTES_MAX, 4]);
+    }
+
+    #[test]
+    fn levels_below_the_configured_one_are_not_kept() {
+        let (logs, book, _folder) = logs("levels");
+        let mut partial = Partial::default();
+        for line in [
+            r#"{"level":"DEBUG","m":1}"#,
+            r#"{"level": "warn", "m":2}"#,
+            "plain",
+            r#"{"level":7}"#,
+            r#"{"m":"no level"}"#,
+        ] {
+            logs.split(Kind::Function, &mut partial, format!("{line}\n").as_bytes());
+        }
+        assert_eq!(
+            kept(&book),
+            [r#"{"level": "warn", "m":2}"#, "plain", r#"{"level":7}"#, r#"{"m":"no level"}"#]
+        );
+    }
+
+    #[test]
+    fn of_a_flood_a_part_is_kept_and_the_rest_counted_to_the_line() {
+        let (logs, book, _folder) = logs("flood");
+        let mut partial = Partial::default();
+        let (mut lines, mut bytes) = (0_u64, 0_u64);
+        // Pieces that end in the middle of lines.
+        let text: Vec<u8> = (0..)
+            .flat_map(|number| format!("line {number} {}\n", "x".repeat(number % 200)).into_bytes())
+            .take(40 << 20)
+            .collect();
+        for piece in text.chunks(READ_BYTES - 7) {
+            logs.split(Kind::Function, &mut partial, piece);
+        }
+        logs.split(Kind::Function, &mut partial, b"\n");
+        lines += memchr::memchr_iter(b'\n', &text).count() as u64 + 1;
+        bytes += text.len() as u64 + 1;
+        logs.journal.tell_of_dropped();
+        let (mut kept_lines, mut kept_bytes, mut dropped_lines, mut dropped_bytes) = (0, 0, 0, 0);
+        for message in kept(&book) {
+            if message.starts_with("line ") {
+                kept_lines += 1;
+                kept_bytes += message.len() as u64 + 1;
+            } else {
+                let event: serde_json::Value = serde_json::from_str(&message).unwrap();
+                assert_eq!(event["type"], "platform.logsDropped");
+                dropped_lines += event["record"]["droppedRecords"].as_u64().unwrap();
+                dropped_bytes += event["record"]["droppedBytes"].as_u64().unwrap();
+            }
+        }
+        assert!(dropped_lines > 0 && kept_bytes >= 16 << 20, "{kept_bytes}");
+        assert_eq!((kept_lines + dropped_lines, kept_bytes + dropped_bytes), (lines, bytes));
     }
 }

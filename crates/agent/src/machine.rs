@@ -10,16 +10,18 @@ use ondol_core::capacity::EnvironmentState;
 use ondol_core::function::Reason;
 use ondol_core::identity::EnvironmentId;
 use ondol_core::time::WallTime;
+use ondol_failpoint::reach;
 use ondol_launcher::channel;
 use ondol_observe::clock;
+use ondol_observe::logs::LogStream;
 use ondol_protocol::assignment::{Assignment, EnvironmentAssignment, EnvironmentReport, Report};
-use ondol_protocol::containment::{LauncherEvent, LauncherRequest};
+use ondol_protocol::containment::{Exit, LauncherEvent, LauncherRequest, Process, Signal};
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, watch};
 
 use crate::configuration::AgentConfiguration;
-use crate::environment::launch_request;
+use crate::environment::{Planned, launch_request};
 use crate::host::{Gauge, ShardEvent};
 use crate::shard::{Adopted, ShardCommand, ShardEnd};
 
@@ -34,8 +36,19 @@ const DRAIN_SECONDS_EXTRA: u64 = 5;
 const SETTLED_SECONDS: u64 = 60;
 /// Environments of one version that share a shard before the next shard is used.
 const SHARD_SPREAD: usize = 8;
+/// What a shutdown by the protocol takes: so long for the runtime after SIGTERM, and so long for everything.
+const TERMINATE_MILLIS: u64 = 600;
+const SHUTDOWN_MILLIS: u64 = 2_000;
+/// How old the numbers of a report may be.
+const REFRESH: Duration = Duration::from_millis(200);
+/// A runtime that failed to initialise gets this long for its last words.
+const LAST_WORDS_MILLIS: u64 = 100;
 /// Host ids environments run under; two each.
 const FIRST_HOST_ID: u32 = 1_500_000_000;
+
+/// Why an environment ends, as extensions hear it.
+const SPINDOWN: &str = "spindown";
+const FAILURE: &str = "failure";
 
 #[derive(Debug)]
 enum Phase {
@@ -49,6 +62,12 @@ enum Phase {
     Ready,
     Draining {
         until: WallTime,
+    },
+    /// It has extensions: the runtime was asked to end, then they are told, then all is killed.
+    ShuttingDown {
+        runtime_until: Option<WallTime>,
+        until: WallTime,
+        reason: &'static str,
     },
     /// The launcher was told to end it.
     Ending,
@@ -65,9 +84,21 @@ struct Live {
     /// Why it is being ended, when the end itself will not tell.
     because: Option<Reason>,
     ready_at: Option<WallTime>,
+    log_stream: Option<Arc<LogStream>>,
+    extensions: Vec<String>,
+    runtime: RuntimeState,
     shard: usize,
     host_slot: u32,
     gauge: Arc<Gauge>,
+}
+
+/// Where the runtime of an environment with extensions is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum RuntimeState {
+    Waiting,
+    Running,
+    /// It ended by itself, and how.
+    Ended(Exit),
 }
 
 #[derive(Debug)]
@@ -115,9 +146,10 @@ impl Machine {
         mut assignments: watch::Receiver<Arc<Assignment>>,
         reports: watch::Sender<Report>,
     ) -> Result<(), String> {
-        let mut tick = tokio::time::interval(Duration::from_millis(200));
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut refresh = tokio::time::interval(REFRESH);
+        refresh.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
+            let deadline = self.next_deadline();
             tokio::select! {
                 changed = assignments.changed() => {
                     if changed.is_err() {
@@ -131,7 +163,9 @@ impl Machine {
                     None => return Err("the launcher ended".into()),
                 },
                 Some((environment, event)) = self.events.recv() => self.shard_event(environment, event).await?,
-                _ = tick.tick() => self.overdue().await?,
+                () = until(deadline) => self.overdue().await?,
+                // What is in flight changes without an event of its own.
+                _ = refresh.tick() => {}
             }
             self.publish(&reports);
         }
@@ -159,7 +193,7 @@ impl Machine {
         for id in dropped {
             match self.live.get(&id).map(|live| &live.phase) {
                 Some(Phase::Ended { .. }) => drop(self.live.remove(&id)),
-                Some(Phase::Ending) | None => {}
+                Some(Phase::Ending | Phase::ShuttingDown { .. }) | None => {}
                 Some(_) => self.end(id, "It was not wanted any more.").await?,
             }
         }
@@ -191,6 +225,9 @@ impl Machine {
             phase: Phase::Launching,
             because: None,
             ready_at: None,
+            log_stream: None,
+            extensions: Vec::new(),
+            runtime: RuntimeState::Running,
             shard: shard_of(wanted, of_version, self.shards.len()),
             host_slot,
             gauge: Arc::default(),
@@ -199,7 +236,19 @@ impl Machine {
         let credentials = (self.configuration.credentials)(id);
         let first_host_id = FIRST_HOST_ID + 2 * host_slot;
         match launch_request(&self.configuration, id, wanted, &credentials, first_host_id) {
-            Ok(request) => self.send(&LauncherRequest::Launch(Box::new(request))).await,
+            Ok(Planned { request, log_stream, extensions }) => {
+                if let Some(live) = self.live.get_mut(&id) {
+                    live.log_stream = Some(Arc::new(log_stream));
+                    if !extensions.is_empty() {
+                        live.runtime = RuntimeState::Waiting;
+                    }
+                    live.extensions = extensions;
+                }
+                reach("agent.before-launch");
+                self.send(&LauncherRequest::Launch(Box::new(request))).await?;
+                reach("agent.after-launch");
+                Ok(())
+            }
             Err(reason) => {
                 self.ended(id, reason);
                 Ok(())
@@ -214,18 +263,23 @@ impl Machine {
     ) -> Result<(), String> {
         match event {
             LauncherEvent::Launched { environment } => {
-                let Ok([runtime_api, stdout, stderr, log_socket]) = <[OwnedFd; 4]>::try_from(descriptors)
+                let Ok([runtime_api, stdout, stderr, extension_output, log_socket]) =
+                    <[OwnedFd; 5]>::try_from(descriptors)
                 else {
                     return self.end(environment, "The launcher gave no sockets.").await;
                 };
                 let Some(live) = self.live.get_mut(&environment) else { return Ok(()) };
+                let Some(log_stream) = live.log_stream.clone() else { return Ok(()) };
                 let adopted = Adopted {
                     environment,
                     assignment: live.assignment.clone(),
                     runtime_api,
                     stdout,
                     stderr,
+                    extension_output,
                     log_socket,
+                    log_stream,
+                    extensions: live.extensions.clone(),
                     gauge: Arc::clone(&live.gauge),
                 };
                 if matches!(live.phase, Phase::Launching) {
@@ -241,7 +295,14 @@ impl Machine {
                 self.ended(environment, Reason::new("InternalError", text));
             }
             LauncherEvent::Exited { environment, exit } => {
+                let exit = match self.live.get(&environment).map(|live| &live.runtime) {
+                    Some(RuntimeState::Ended(exit)) => exit.clone(),
+                    _ => exit,
+                };
                 self.command(environment, ShardCommand::End { environment, exit });
+            }
+            LauncherEvent::ProcessEnded { environment, process, exit } => {
+                self.process_ended(environment, process, exit).await?;
             }
         }
         Ok(())
@@ -262,7 +323,20 @@ impl Machine {
             // The runtime gets the time of one tick to end by itself, so that its last words are read.
             ShardEvent::InitFailed => {
                 if matches!(live.phase, Phase::Starting { .. }) {
-                    live.phase = Phase::Starting { until: clock::wall(), failed: true };
+                    let until = clock::wall().plus_millis(LAST_WORDS_MILLIS);
+                    live.phase = Phase::Starting { until, failed: true };
+                }
+            }
+            ShardEvent::ExtensionsRegistered => {
+                if live.runtime == RuntimeState::Waiting {
+                    live.runtime = RuntimeState::Running;
+                    self.send(&LauncherRequest::StartRuntime { environment: id }).await?;
+                }
+            }
+            ShardEvent::ExtensionFailed => self.shut_down(id, FAILURE).await?,
+            ShardEvent::Unsubscribed(places) => {
+                for place in places {
+                    self.signal(id, Process::Extension(place), Signal::Kill).await?;
                 }
             }
             ShardEvent::Stuck => self.replace(id, "Timed-out code held its slots for too long."),
@@ -288,31 +362,91 @@ impl Machine {
     /// Ends what took too long.
     async fn overdue(&mut self) -> Result<(), String> {
         let now = clock::wall();
-        let late: Vec<(EnvironmentId, Option<bool>)> = self
+        let late: Vec<EnvironmentId> = self
             .live
             .iter()
-            .filter_map(|(id, live)| match live.phase {
-                Phase::Starting { until, failed } if until <= now => Some((*id, Some(failed))),
-                Phase::Draining { until } if until <= now => Some((*id, None)),
-                _ => None,
-            })
+            .filter(|(_, live)| live.phase.deadline().is_some_and(|deadline| deadline <= now))
+            .map(|(id, _)| *id)
             .collect();
-        for (id, starting) in late {
-            match starting {
-                Some(failed) => {
-                    let Some(live) = self.live.get_mut(&id) else { continue };
-                    live.phase = Phase::Ending;
+        for id in late {
+            let Some(live) = self.live.get_mut(&id) else { continue };
+            match live.phase {
+                Phase::Starting { failed, .. } => {
                     if !failed {
                         let text =
                             "The runtime didn't ask for an invocation within the time for initialisation.";
                         live.because = Some(Reason::new("FunctionError.InitTimeout", text));
                     }
+                    self.shut_down(id, FAILURE).await?;
+                }
+                Phase::ShuttingDown { ref mut runtime_until, until, reason } if until > now => {
+                    *runtime_until = None;
+                    self.signal(id, Process::Runtime, Signal::Kill).await?;
+                    self.tell_extensions(id, reason, until);
+                }
+                Phase::ShuttingDown { .. } => {
+                    live.phase = Phase::Ending;
                     self.send(&LauncherRequest::Kill { environment: id }).await?;
                 }
-                None => self.end(id, "It was drained, and what was in flight took too long.").await?,
+                _ => self.end(id, "It was drained, and what was in flight took too long.").await?,
             }
         }
         Ok(())
+    }
+
+    /// When the next environment will have taken too long.
+    fn next_deadline(&self) -> Option<WallTime> {
+        self.live.values().filter_map(|live| live.phase.deadline()).min()
+    }
+
+    /// One of the processes of an environment with extensions ended. By itself that is the environment's end.
+    async fn process_ended(&mut self, id: EnvironmentId, process: Process, exit: Exit) -> Result<(), String> {
+        let Some(live) = self.live.get_mut(&id) else { return Ok(()) };
+        if let Phase::ShuttingDown { ref mut runtime_until, until, reason } = live.phase {
+            if process == Process::Runtime && runtime_until.take().is_some() {
+                self.tell_extensions(id, reason, until);
+            }
+            return Ok(());
+        }
+        if matches!(live.phase, Phase::Ending | Phase::Ended { .. }) {
+            return Ok(());
+        }
+        if process == Process::Runtime {
+            live.runtime = RuntimeState::Ended(exit.clone());
+        }
+        self.command(id, ShardCommand::ProcessEnded { environment: id, process, exit });
+        self.shut_down(id, FAILURE).await
+    }
+
+    /// Ends an environment: at once, or by the protocol when it has extensions to be told.
+    async fn shut_down(&mut self, id: EnvironmentId, reason: &'static str) -> Result<(), String> {
+        let Some(live) = self.live.get_mut(&id) else { return Ok(()) };
+        if matches!(live.phase, Phase::Ending | Phase::Ended { .. } | Phase::ShuttingDown { .. }) {
+            return Ok(());
+        }
+        if live.extensions.is_empty() || matches!(live.phase, Phase::Launching) {
+            live.phase = Phase::Ending;
+            return self.send(&LauncherRequest::Kill { environment: id }).await;
+        }
+        let now = clock::wall();
+        let running = live.runtime == RuntimeState::Running;
+        let until = now.plus_millis(SHUTDOWN_MILLIS);
+        let runtime_until = running.then(|| now.plus_millis(TERMINATE_MILLIS));
+        live.phase = Phase::ShuttingDown { runtime_until, until, reason };
+        if running {
+            return self.signal(id, Process::Runtime, Signal::Terminate).await;
+        }
+        self.tell_extensions(id, reason, until);
+        Ok(())
+    }
+
+    fn tell_extensions(&self, id: EnvironmentId, reason: &'static str, until: WallTime) {
+        let millis = i64::try_from(until.0.saturating_sub(clock::wall().0) / 1_000).unwrap_or_default();
+        self.command(id, ShardCommand::ShutDown { environment: id, reason, millis });
+    }
+
+    async fn signal(&self, id: EnvironmentId, process: Process, signal: Signal) -> Result<(), String> {
+        self.send(&LauncherRequest::Signal { environment: id, process, signal }).await
     }
 
     fn drain(&mut self, id: EnvironmentId) {
@@ -325,12 +459,14 @@ impl Machine {
 
     async fn end(&mut self, id: EnvironmentId, why: &str) -> Result<(), String> {
         let Some(live) = self.live.get_mut(&id) else { return Ok(()) };
-        if matches!(live.phase, Phase::Ending | Phase::Ended { .. }) {
+        if matches!(live.phase, Phase::Ending | Phase::Ended { .. } | Phase::ShuttingDown { .. }) {
             return Ok(());
         }
-        live.phase = Phase::Ending;
         live.because.get_or_insert_with(|| Reason::new("Drained", why));
-        self.send(&LauncherRequest::Kill { environment: id }).await
+        reach("agent.before-end");
+        self.shut_down(id, SPINDOWN).await?;
+        reach("agent.after-end");
+        Ok(())
     }
 
     fn ended(&mut self, id: EnvironmentId, reason: Reason) {
@@ -364,7 +500,7 @@ impl Live {
         let state = match &self.phase {
             Phase::Launching | Phase::Starting { .. } => EnvironmentState::Starting,
             Phase::Ready => EnvironmentState::Ready,
-            Phase::Draining { .. } | Phase::Ending => EnvironmentState::Draining,
+            Phase::Draining { .. } | Phase::ShuttingDown { .. } | Phase::Ending => EnvironmentState::Draining,
             Phase::Ended { reason, settled } => {
                 EnvironmentState::Ended { reason: reason.clone(), settled: *settled }
             }
@@ -375,6 +511,23 @@ impl Live {
             parked_polls: self.gauge.parked_polls.load(Ordering::Relaxed),
             timed_out: self.gauge.timed_out.load(Ordering::Relaxed),
         }
+    }
+}
+
+impl Phase {
+    fn deadline(&self) -> Option<WallTime> {
+        match self {
+            Self::Starting { until, .. } | Self::Draining { until } => Some(*until),
+            Self::ShuttingDown { runtime_until, until, .. } => Some(runtime_until.unwrap_or(*until)),
+            Self::Launching | Self::Ready | Self::Ending | Self::Ended { .. } => None,
+        }
+    }
+}
+
+async fn until(deadline: Option<WallTime>) {
+    match deadline {
+        Some(at) => tokio::time::sleep(Duration::from_micros(at.0.saturating_sub(clock::wall().0))).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -18,9 +18,10 @@ use ondol_observe::clock;
 use ondol_protocol::invocation::PAYLOAD_BYTES_MAX;
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::extensions_api;
 use crate::host::{Handed, Host, RuntimeError, error_body};
 
-const ERROR_BYTES_MAX: usize = 1 << 20;
+pub const ERROR_BYTES_MAX: usize = 1 << 20;
 /// The largest head: Python's client sends an X-Ray cause of up to 1 MiB as a header.
 const HEAD_BYTES_MAX: usize = (1 << 20) + (64 << 10);
 /// Connections an environment may have open for each request it takes at once: a poll, an answer, and as many to spare.
@@ -65,9 +66,15 @@ async fn serve_connection(host: Rc<Host>, stream: TcpStream) -> Result<(), hyper
         .await
 }
 
-type Answered = Response<Full<Bytes>>;
+pub type Answered = Response<Full<Bytes>>;
 
 async fn route(host: Rc<Host>, connection: Rc<OwnedFd>, request: Request<Incoming>) -> Answered {
+    if ["/2020-01-01/extension/", "/2022-07-01/telemetry"]
+        .iter()
+        .any(|api| request.uri().path().starts_with(api))
+    {
+        return extensions_api::route(host, request).await;
+    }
     let path = request.uri().path().strip_prefix("/2018-06-01/").unwrap_or("").to_owned();
     let parts: Vec<&str> = path.split('/').collect();
     match (request.method(), parts.as_slice()) {
@@ -83,8 +90,12 @@ async fn route(host: Rc<Host>, connection: Rc<OwnedFd>, request: Request<Incomin
             | ["runtime", "invocation", _, "response" | "error"]
             | ["runtime", "init", "error"],
         ) => plain(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed"),
-        _ => plain(StatusCode::NOT_FOUND, "404 page not found"),
+        _ => not_found(),
     }
+}
+
+pub fn not_found() -> Answered {
+    plain(StatusCode::NOT_FOUND, "404 page not found")
 }
 
 /// Takes the poll back when the connection ends before an invocation came.
@@ -244,12 +255,12 @@ fn trailing_error(trailers: &HeaderMap) -> Option<Bytes> {
     Some(error_body(&error_type, "The function failed while it streamed its response."))
 }
 
-enum ReadError {
+pub enum ReadError {
     TooLarge,
     Truncated,
 }
 
-async fn read(request: Request<Incoming>, limit: usize) -> Result<(HeaderMap, Bytes), ReadError> {
+pub async fn read(request: Request<Incoming>, limit: usize) -> Result<(HeaderMap, Bytes), ReadError> {
     let body = request.into_body();
     if body.size_hint().lower() > limit as u64 {
         return Err(ReadError::TooLarge);
@@ -280,20 +291,20 @@ fn invalid_request_id() -> Answered {
     failure(StatusCode::BAD_REQUEST, "InvalidRequestID", "Invalid request ID")
 }
 
-fn truncated() -> Answered {
+pub fn truncated() -> Answered {
     failure(StatusCode::BAD_REQUEST, "TruncatedHTTPRequest", "HTTP request detected as truncated")
 }
 
-fn too_large(limit: usize) -> Answered {
+pub fn too_large(limit: usize) -> Answered {
     let what = format!("Exceeded maximum allowed payload size ({limit} bytes).");
     failure(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", &what)
 }
 
-fn failure(status: StatusCode, error_type: &str, message: &str) -> Answered {
+pub fn failure(status: StatusCode, error_type: &str, message: &str) -> Answered {
     json(status, error_body(error_type, message))
 }
 
-fn json(status: StatusCode, body: Bytes) -> Answered {
+pub fn json(status: StatusCode, body: Bytes) -> Answered {
     let mut response = Response::new(Full::new(body));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -9,15 +9,18 @@ use std::sync::Arc;
 use ondol_core::function::Reason;
 use ondol_core::gate::{Event as GateEvent, ThrottleCause};
 use ondol_core::identity::EnvironmentId;
+use ondol_observe::logs::{LogSender, LogStream};
 use ondol_protocol::assignment::EnvironmentAssignment;
-use ondol_protocol::containment::Exit;
+use ondol_protocol::containment::{Exit, Process};
 use ondol_protocol::invocation::{Deliver, Invocation, Refused, Reply};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::host::Host;
 pub use crate::host::{Gauge, ShardEvent};
+use crate::journal::Journal;
 use crate::runtime_api;
+use crate::telemetry::Kind;
 
 /// What the machine asks of a shard.
 #[derive(Debug)]
@@ -27,7 +30,19 @@ pub enum ShardCommand {
     Drain {
         environment: EnvironmentId,
     },
-    /// The environment's process is gone.
+    /// One of the processes of an environment with extensions ended, and the others go on.
+    ProcessEnded {
+        environment: EnvironmentId,
+        process: Process,
+        exit: Exit,
+    },
+    /// Tell the extensions that the environment ends within so many milliseconds.
+    ShutDown {
+        environment: EnvironmentId,
+        reason: &'static str,
+        millis: i64,
+    },
+    /// The environment's processes are gone.
     End {
         environment: EnvironmentId,
         exit: Exit,
@@ -41,7 +56,11 @@ pub struct Adopted {
     pub runtime_api: OwnedFd,
     pub stdout: OwnedFd,
     pub stderr: OwnedFd,
+    pub extension_output: OwnedFd,
     pub log_socket: OwnedFd,
+    pub log_stream: Arc<LogStream>,
+    /// Names of the extensions that were started.
+    pub extensions: Vec<String>,
     pub gauge: Arc<Gauge>,
 }
 
@@ -77,9 +96,10 @@ impl Drop for Resident {
 }
 
 /// The environments of one invoke thread.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Environments {
     residents: Rc<RefCell<BTreeMap<EnvironmentId, Resident>>>,
+    logs: LogSender,
 }
 
 impl std::fmt::Debug for Environments {
@@ -89,6 +109,10 @@ impl std::fmt::Debug for Environments {
 }
 
 impl Environments {
+    pub fn new(logs: LogSender) -> Self {
+        Self { residents: Rc::default(), logs }
+    }
+
     /// Follows the machine's commands until it is gone. `gate` hears of every slot and environment.
     pub async fn run(self, mut end: ShardEnd, gate: Rc<dyn Fn(GateEvent)>) {
         while let Some(command) = end.commands.recv().await {
@@ -97,6 +121,16 @@ impl Environments {
                 ShardCommand::Drain { environment } => {
                     if let Some(host) = self.host(environment) {
                         host.drain();
+                    }
+                }
+                ShardCommand::ProcessEnded { environment, process, exit } => {
+                    if let Some(host) = self.host(environment) {
+                        host.process_ended(&process, &exit);
+                    }
+                }
+                ShardCommand::ShutDown { environment, reason, millis } => {
+                    if let Some(host) = self.host(environment) {
+                        host.shut_down(reason, millis);
                     }
                 }
                 ShardCommand::End { environment, exit } => {
@@ -129,13 +163,26 @@ impl Environments {
         events: &mpsc::UnboundedSender<(EnvironmentId, ShardEvent)>,
     ) {
         let environment = adopted.environment;
-        let host = Host::new(environment, adopted.assignment, adopted.gauge, Rc::clone(gate), events.clone());
+        let journal = Journal::new(adopted.log_stream, self.logs.clone(), &adopted.assignment);
+        let host = Host::new(
+            environment,
+            adopted.assignment,
+            journal,
+            adopted.extensions,
+            adopted.gauge,
+            Rc::clone(gate),
+            events.clone(),
+        );
         let mut tasks = vec![
             tokio::task::spawn_local(Rc::clone(&host).keep_time()),
             tokio::task::spawn_local(Rc::clone(&host).watch_workers()),
         ];
-        let pipes =
-            [adopted.stdout, adopted.stderr].into_iter().try_for_each(|pipe| host.logs.follow_pipe(pipe));
+        let pipes = [
+            (adopted.stdout, Kind::Function),
+            (adopted.stderr, Kind::Function),
+            (adopted.extension_output, Kind::Extension),
+        ];
+        let pipes = pipes.into_iter().try_for_each(|(pipe, kind)| host.logs.follow_pipe(pipe, kind));
         let served = pipes.and_then(|()| host.logs.listen(adopted.log_socket)).and_then(|logs| {
             tasks.push(logs);
             let listener = std::net::TcpListener::from(adopted.runtime_api);

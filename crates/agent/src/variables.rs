@@ -108,6 +108,22 @@ pub fn variables(context: &Context<'_>) -> Vec<(String, String)> {
     set.into_iter().collect()
 }
 
+/// What an extension is told: all but what concerns the runtime alone.
+pub fn for_extensions(variables: &[(String, String)]) -> Vec<(String, String)> {
+    const RUNTIME_ONLY: &[&str] = &[
+        "AWS_EXECUTION_ENV",
+        "AWS_LAMBDA_LOG_GROUP_NAME",
+        "AWS_LAMBDA_LOG_STREAM_NAME",
+        "AWS_LAMBDA_MAX_CONCURRENCY",
+        "AWS_XRAY_CONTEXT_MISSING",
+        "LAMBDA_RUNTIME_DIR",
+        "LAMBDA_TASK_ROOT",
+        "_HANDLER",
+        "_LAMBDA_TELEMETRY_LOG_FD_PROVIDER_SOCKET",
+    ];
+    variables.iter().filter(|(name, _)| !RUNTIME_ONLY.contains(&name.as_str())).cloned().collect()
+}
+
 /// Node.js parks one poll for each worker, and each parked poll holds a thread of libuv's pool. With no more
 /// threads than workers the handlers' own file and DNS work never runs. So the pool is larger by what the
 /// function asks for, or by as many threads again; and there are no more workers than requests.

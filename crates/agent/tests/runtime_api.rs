@@ -13,14 +13,16 @@ use http_body_util::BodyExt as _;
 use ondol_agent::shard::{Adopted, Environments, Gauge, MachineEnd, ShardCommand, ShardEnd, ShardEvent};
 use ondol_core::gate::Event as GateEvent;
 use ondol_core::identity::{EnvironmentId, PublicationId, RequestId};
+use ondol_observe::logs::{Limits, LogBook, LogStream, Query};
 use ondol_protocol::assignment::EnvironmentAssignment;
-use ondol_protocol::containment::Exit;
+use ondol_protocol::containment::{Exit, Process};
 use ondol_protocol::invocation::{Deliver, Invocation, Refused, Reply};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
 const ENVIRONMENT: EnvironmentId = EnvironmentId(7);
+const GROUP: &str = "/aws/lambda/f";
 
 struct Rig {
     environments: Environments,
@@ -29,7 +31,8 @@ struct Rig {
     gate: Rc<RefCell<Vec<GateEvent>>>,
     gauge: Arc<Gauge>,
     /// The function's side of its output, kept open.
-    _output: [OwnedFd; 2],
+    _output: [OwnedFd; 3],
+    book: LogBook,
     _folder: Folder,
 }
 
@@ -50,6 +53,10 @@ fn assignment(limit: u32) -> EnvironmentAssignment {
 
 impl Rig {
     fn new(limit: u32) -> Self {
+        Self::with_extensions(limit, &[])
+    }
+
+    fn with_extensions(limit: u32, extensions: &[&str]) -> Self {
         static NUMBER: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("ondol-rapi-{}-{number}", std::process::id()));
@@ -58,9 +65,11 @@ impl Rig {
         let address = listener.local_addr().unwrap();
         let (stdout, stdout_inside) = rustix::pipe::pipe().unwrap();
         let (stderr, stderr_inside) = rustix::pipe::pipe().unwrap();
+        let (extension_output, extension_inside) = rustix::pipe::pipe().unwrap();
+        let (sender, book) = ondol_observe::logs::open(folder.join("logs"), Limits::default()).unwrap();
         let logs = std::os::unix::net::UnixListener::bind(folder.join("log.sock")).unwrap();
         let (machine, end) = ShardEnd::line();
-        let environments = Environments::default();
+        let environments = Environments::new(sender);
         let gate: Rc<RefCell<Vec<GateEvent>>> = Rc::default();
         let heard = Rc::clone(&gate);
         tokio::task::spawn_local(
@@ -73,7 +82,16 @@ impl Rig {
             runtime_api: listener.into(),
             stdout,
             stderr,
+            extension_output,
             log_socket: logs.into(),
+            log_stream: Arc::new(LogStream {
+                group: GROUP.into(),
+                name: "2026/11/22/f[1]e".into(),
+                function: "f".into(),
+                version: "1".into(),
+                function_arn: "arn:aws:lambda:us-east-1:000000000000:function:f:1".into(),
+            }),
+            extensions: extensions.iter().map(|name| (*name).to_owned()).collect(),
             gauge: Arc::clone(&gauge),
         };
         machine.0.send(ShardCommand::Adopt(Box::new(adopted))).unwrap();
@@ -83,7 +101,8 @@ impl Rig {
             address,
             gate,
             gauge,
-            _output: [stdout_inside, stderr_inside],
+            _output: [stdout_inside, stderr_inside, extension_inside],
+            book,
             _folder: Folder(folder),
         }
     }
@@ -170,9 +189,13 @@ impl Connection {
     }
 
     async fn post(&mut self, path: &str, headers: &str, body: &[u8]) {
+        self.send("POST", &format!("2018-06-01/{path}"), headers, body).await;
+    }
+
+    async fn send(&mut self, method: &str, path: &str, headers: &str, body: &[u8]) {
         let length = body.len();
         self.write(&format!(
-            "POST /2018-06-01/{path} HTTP/1.1\r\nHost: x\r\n{headers}Content-Length: {length}\r\n\r\n"
+            "{method} /{path} HTTP/1.1\r\nHost: x\r\n{headers}Content-Length: {length}\r\n\r\n"
         ))
         .await;
         // A server that refuses early may close before it has read everything.
@@ -188,7 +211,7 @@ impl Connection {
                     .lines()
                     .find_map(|line| line.strip_prefix("content-length: ")?.parse::<usize>().ok());
                 if body.len() >= length.unwrap_or(0) {
-                    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+                    let status = head.split(' ').nth(1).unwrap().parse().unwrap_or(0);
                     return HttpAnswer { status, head: head.to_owned(), body: body.to_owned() };
                 }
             }
@@ -463,5 +486,218 @@ fn thousands_of_dead_polls_neither_get_an_invocation_nor_take_the_server_down() 
             rig.post(&format!("runtime/invocation/{}/response", request.uuid()), b"1").await;
         }
         reply.await.unwrap().unwrap();
+    });
+}
+
+impl Rig {
+    /// A request to the Extensions or Telemetry API, with the status and the type of error.
+    async fn extension(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> (u16, String) {
+        let mut connection = Connection::open(self.address).await;
+        let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        connection.send(method, path, &headers, body.as_bytes()).await;
+        let answer = connection.read().await;
+        let id = answer.header("lambda-extension-identifier").map(str::to_owned);
+        (answer.status, id.unwrap_or(answer.body))
+    }
+
+    async fn register(&self, name: &str, body: &str) -> (u16, String) {
+        self.extension("POST", "2020-01-01/extension/register", &[("Lambda-Extension-Name", name)], body)
+            .await
+    }
+
+    fn messages(&self) -> Vec<serde_json::Value> {
+        self.book.close();
+        let page = self.book.read(&Query { group: GROUP.into(), ..Query::default() });
+        page.events.iter().map(|event| serde_json::from_str(&event.message).unwrap()).collect()
+    }
+}
+
+#[test]
+fn an_extension_registers_subscribes_and_hears_of_the_end() {
+    on_a_shard(async {
+        let mut rig = Rig::with_extensions(2, &["outer"]);
+        let (status, id) = rig.register("outer", r#"{"events":["SHUTDOWN"]}"#).await;
+        assert_eq!((status, id.len()), (200, 36));
+        assert!(matches!(rig.event().await, ShardEvent::ExtensionsRegistered));
+        let me = [("Lambda-Extension-Identifier", id.as_str())];
+
+        let subscriber = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let uri = format!("http://sandbox.localdomain:{}/all", subscriber.local_addr().unwrap().port());
+        let body = serde_json::json!({
+            "schemaVersion": "2025-01-29",
+            "types": ["platform", "function", "extension"],
+            "buffering": {"timeoutMs": 25},
+            "destination": {"protocol": "HTTP", "URI": uri},
+        });
+        let answer = rig.extension("PUT", "2022-07-01/telemetry", &me, &body.to_string()).await;
+        assert_eq!(answer, (200, "\"OK\"".into()));
+
+        // The runtime has asked, the extension has not: not ready yet.
+        let mut poll = rig.poll().await;
+        let mut next = Connection::open(rig.address).await;
+        let headers = format!("Lambda-Extension-Identifier: {id}\r\n");
+        next.send("GET", "2020-01-01/extension/event/next", &headers, b"").await;
+        assert!(matches!(rig.event().await, ShardEvent::Ready));
+        let late = rig.register("late", "{}").await;
+        assert!(late.0 == 403 && late.1.contains("Extension.RegistrationClosed"), "{late:?}");
+        let late = rig.extension("PUT", "2022-07-01/telemetry", &me, &body.to_string()).await;
+        assert!(late.0 == 403 && late.1.contains("Telemetry.SubscriptionClosed"), "{late:?}");
+
+        let (request, reply) = rig.invoke(1, 3_000);
+        poll.read().await;
+        rustix::io::write(
+            &rig._output[0],
+            br#"{"level":"INFO","message":"by the function"}
+by itself
+"#,
+        )
+        .unwrap();
+        rustix::io::write(&rig._output[2], b"by the extension\n").unwrap();
+        rig.post(&format!("runtime/invocation/{}/response", request.uuid()), b"1").await;
+        text(reply).await;
+        rig.machine
+            .0
+            .send(ShardCommand::ShutDown { environment: ENVIRONMENT, reason: "spindown", millis: 2_000 })
+            .unwrap();
+        let event: serde_json::Value = serde_json::from_str(&next.read().await.body).unwrap();
+        assert_eq!(
+            (event["eventType"].as_str(), event["shutdownReason"].as_str()),
+            (Some("SHUTDOWN"), Some("spindown"))
+        );
+        assert!(event["deadlineMs"].as_u64().unwrap() > 1_700_000_000_000);
+        assert!(matches!(rig.event().await, ShardEvent::Unsubscribed(silent) if silent.is_empty()));
+
+        let (stream, _) = subscriber.accept().await.unwrap();
+        let mut seen: Vec<serde_json::Value> = Vec::new();
+        let mut connection = Connection(stream);
+        while !["by itself", "by the extension"]
+            .iter()
+            .all(|text| seen.iter().any(|event| event["record"] == *text))
+            || !seen.iter().any(|event| event["type"] == "platform.report")
+        {
+            let batch = connection.read().await;
+            assert!(batch.head.starts_with("POST /all HTTP/1.1"), "{}", batch.head);
+            seen.extend(serde_json::from_str::<Vec<serde_json::Value>>(&batch.body).unwrap());
+            connection.write("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+        }
+        let types: Vec<&str> = seen.iter().map(|event| event["type"].as_str().unwrap()).collect();
+        let wanted = [
+            "platform.initStart",
+            "platform.telemetrySubscription",
+            "platform.initRuntimeDone",
+            "platform.extension",
+            "platform.initReport",
+            "platform.start",
+        ];
+        assert_eq!(types[..6], wanted, "{types:?}");
+        let of = |kind: &str| &seen.iter().find(|event| event["type"] == kind).unwrap()["record"];
+        assert_eq!(of("function")["message"], "by the function");
+        assert_eq!(of("platform.start")["requestId"], request.uuid());
+        assert_eq!(of("platform.report")["status"], "success");
+        assert_eq!(of("platform.extension")["events"][0], "SHUTDOWN");
+
+        rig.machine.0.send(ShardCommand::End { environment: ENVIRONMENT, exit: Exit::Killed }).unwrap();
+        assert!(matches!(rig.event().await, ShardEvent::Ended { .. }));
+    });
+}
+
+#[test]
+fn what_is_said_is_kept_with_its_levels() {
+    on_a_shard(async {
+        let mut rig = Rig::new(1);
+        let mut poll = rig.poll().await;
+        rig.event().await;
+        let (request, reply) = rig.invoke(1, 3_000);
+        poll.read().await;
+        let line = format!("{{\"requestId\":\"{}\",\"message\":\"mine\"}}\n", request.uuid());
+        rustix::io::write(&rig._output[1], line.as_bytes()).unwrap();
+        rig.post(&format!("runtime/invocation/{}/error", request.uuid()), b"{}").await;
+        text(reply).await;
+        rig.machine.0.send(ShardCommand::End { environment: ENVIRONMENT, exit: Exit::Code(1) }).unwrap();
+        while !matches!(rig.event().await, ShardEvent::Ended { .. }) {}
+        let kept = rig.messages();
+        let types: Vec<&str> = kept.iter().map(|event| event["type"].as_str().unwrap_or("line")).collect();
+        assert_eq!(
+            types.iter().filter(|kind| **kind != "line").copied().collect::<Vec<_>>(),
+            ["platform.initStart", "platform.initReport", "platform.start", "platform.report"],
+            "DEBUG events are left out: {types:?}"
+        );
+        assert!(kept.iter().any(|event| event["message"] == "mine"));
+        assert_eq!(
+            kept.iter().find(|event| event["type"] == "platform.report").unwrap()["record"]["status"],
+            "error"
+        );
+    });
+}
+
+#[test]
+fn extensions_that_break_the_rules_are_refused_and_one_that_fails_ends_the_environment() {
+    on_a_shard(async {
+        let mut rig = Rig::with_extensions(1, &["outer"]);
+        let refused = |(status, body): (u16, String), kind: &str| {
+            assert!((400..500).contains(&status) && body.contains(kind), "{status} {body}, not {kind}");
+        };
+        let register = "2020-01-01/extension/register";
+        refused(rig.extension("POST", register, &[], "{}").await, "Extension.InvalidExtensionName");
+        refused(rig.register("outer", r#"{"events":["INVOKE"]}"#).await, "INVOKE: ErrorInvalidEventType");
+        refused(rig.register("outer", r#"{"configurationKeys":["x"]}"#).await, "InvalidRequestFormat");
+        refused(rig.register("outer", "nonsense").await, "InvalidRequestFormat");
+        refused(rig.register("inner", r#"{"events":["SHUTDOWN"]}"#).await, "No events allowed for internal");
+        let next = "2020-01-01/extension/event/next";
+        refused(rig.extension("GET", next, &[], "").await, "Extension.MissingExtensionIdentifier");
+        let bad = [("Lambda-Extension-Identifier", "nonsense")];
+        refused(rig.extension("GET", next, &bad, "").await, "Extension.InvalidExtensionIdentifier");
+        let unknown = [("Lambda-Extension-Identifier", "00000000-0000-4000-8000-000000000000")];
+        refused(rig.extension("GET", next, &unknown, "").await, "Extension.UnknownExtensionIdentifier");
+        let huge = "x".repeat((1 << 20) + 1);
+        assert_eq!(rig.register("outer", &huge).await.0, 413);
+        assert_eq!(rig.extension("GET", "2020-01-01/extension/nothing", &[], "").await.0, 404);
+
+        let (_, id) = rig.register("outer", "{}").await;
+        rig.event().await;
+        let me = [("Lambda-Extension-Identifier", id.as_str())];
+        let old = r#"{"schemaVersion":"2022-12-13","types":["platform"],"destination":{"protocol":"TCP","port":9}}"#;
+        let answer = rig.extension("PUT", "2022-07-01/telemetry", &me, old).await;
+        assert_eq!(answer.0, 400);
+        refused(answer, "ValidationException");
+        let error = "2020-01-01/extension/init/error";
+        refused(rig.extension("POST", error, &me, "{}").await, "Extension.MissingHeader");
+        let stated = [me[0], ("Lambda-Extension-Function-Error-Type", "Extension.NoLicence")];
+        let body = r#"{"errorMessage":"no licence"}"#;
+        assert_eq!(rig.extension("POST", error, &stated, body).await.0, 202);
+        assert!(matches!(rig.event().await, ShardEvent::ExtensionFailed));
+        rig.machine.0.send(ShardCommand::End { environment: ENVIRONMENT, exit: Exit::Killed }).unwrap();
+        let ShardEvent::Ended { reason, .. } = rig.event().await else { panic!() };
+        assert_eq!(reason.code, "FunctionError.ExtensionInitError");
+        assert!(reason.text.contains("outer reported Extension.NoLicence: no licence"), "{}", reason.text);
+    });
+}
+
+#[test]
+fn an_extension_that_ends_fails_what_is_running() {
+    on_a_shard(async {
+        let mut rig = Rig::with_extensions(1, &["outer"]);
+        rig.register("outer", "{}").await;
+        let _poll = rig.poll().await;
+        rig.event().await;
+        let (_, id) = rig.register("inner", "{}").await;
+        assert!(id.contains("RegistrationClosed"));
+        // Never ready: the extension has not asked for its first event. A crash ends it all the same.
+        let crashed = ShardCommand::ProcessEnded {
+            environment: ENVIRONMENT,
+            process: Process::Extension(0),
+            exit: Exit::Code(0),
+        };
+        rig.machine.0.send(crashed).unwrap();
+        assert!(matches!(rig.event().await, ShardEvent::ExtensionFailed));
+        rig.machine.0.send(ShardCommand::End { environment: ENVIRONMENT, exit: Exit::Killed }).unwrap();
+        let ShardEvent::Ended { reason, .. } = rig.event().await else { panic!() };
+        assert!(reason.text.contains("Extension.Crash: The extension outer ended"), "{}", reason.text);
     });
 }

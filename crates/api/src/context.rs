@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use ondol_core::identity::{Home, PublicationId};
+use ondol_failpoint::reach;
 use ondol_observe::clock;
 use ondol_store::artifacts::Artifacts;
 use ondol_store::{Committed, Revision, Store, StoreError, Transaction};
@@ -48,8 +49,12 @@ impl Context {
         let _one = self.changes.lock().await;
         for _ in 0..ATTEMPTS_MAX {
             let (transaction, result) = build()?;
+            reach("api.before-commit");
             match self.store.commit(transaction).await.map_err(|error| broken(&error))? {
-                Committed::At(_) => return Ok(result),
+                Committed::At(_) => {
+                    reach("api.after-commit");
+                    return Ok(result);
+                }
                 Committed::Conflict => {}
             }
         }

@@ -1,5 +1,6 @@
 //! From an HTTP request to an operation: body, signature, service, operation.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,14 +25,20 @@ use crate::lambda;
 const REQUEST_BYTES_MAX: usize = 70_167_211;
 const BODY_SECONDS_MAX: u64 = 120;
 
-/// Makes the page behind `ondol status`.
-pub type StatusPage = Arc<dyn Fn() -> serde_json::Value + Send + Sync>;
+/// What this server says of itself besides AWS's operations: the pages below `/_ondol/`.
+pub trait Pages: Send + Sync {
+    /// A page by the rest of its path and its query; `None` where there is none.
+    fn page(&self, name: &str, query: &str) -> PageAnswer;
+}
+
+/// A page, or what is wrong with the request for it.
+pub type PageAnswer = Pin<Box<dyn Future<Output = Option<Result<serde_json::Value, String>>> + Send>>;
 
 #[derive(Clone)]
 pub struct Api {
     pub context: Context,
     pub keys: Arc<dyn Keys>,
-    pub status: StatusPage,
+    pub pages: Arc<dyn Pages>,
 }
 
 impl std::fmt::Debug for Api {
@@ -55,8 +62,18 @@ impl Api {
             Ok(received) => received,
             Err(fault) => return error(&fault, format, &request_id),
         };
-        if parts.uri.path() == "/_ondol/status" {
-            return json_page(&(self.status)());
+        if let Some(name) = parts.uri.path().strip_prefix("/_ondol/") {
+            return match self.pages.page(name, parts.uri.query().unwrap_or("")).await {
+                Some(Ok(page)) => json_page(&page),
+                Some(Err(text)) => {
+                    error(&Fault::new("InvalidParameterValueException", 400, text), format, &request_id)
+                }
+                None => error(
+                    &Fault::new("ResourceNotFoundException", 404, "There is no such page."),
+                    format,
+                    &request_id,
+                ),
+            };
         }
         let service = &signer.authorization.service;
         if service != "lambda" {

@@ -10,4 +10,4 @@ mod faults;
 pub mod lambda;
 
 pub use context::Context;
-pub use door::{Api, StatusPage};
+pub use door::{Api, PageAnswer, Pages};

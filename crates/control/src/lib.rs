@@ -4,12 +4,13 @@
 //! an assignment for the agent. Nothing here decides; nothing here is on the way of an invocation.
 
 mod picture;
+mod system_logs;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use ondol_core::capacity::{
-    Environment, EnvironmentState, Memory, Picture, Plan, Step, VersionChange, decide,
+    Environment, EnvironmentState, Instance, Memory, Picture, Plan, Step, VersionChange, decide,
 };
 use ondol_core::capacity_provider::{CapacityProvider, ProviderState};
 use ondol_core::coins::Coins;
@@ -17,10 +18,14 @@ use ondol_core::function::{FunctionVersion, LastUpdate, Reason, VersionKey, Vers
 use ondol_core::identity::{EnvironmentId, Home, PublicationId};
 use ondol_core::instance_type::by_name;
 use ondol_core::time::PolicyTime;
+use ondol_failpoint::reach;
+use ondol_observe::logs::LogSender;
 use ondol_observe::{clock, notice};
 use ondol_protocol::assignment::{Assignment, EnvironmentAssignment, Generation, InstanceShare, Report};
 use ondol_store::{Committed, Precondition, Store, StoreError, Transaction, keys};
 use tokio::sync::watch;
+
+use system_logs::Deed;
 
 pub use picture::MachineFacts;
 
@@ -63,6 +68,7 @@ pub struct Control {
     pub views: watch::Sender<Arc<View>>,
     pub coins: Coins,
     pub epoch: u64,
+    pub logs: LogSender,
 }
 
 impl std::fmt::Debug for Control {
@@ -152,6 +158,7 @@ impl Control {
     ) -> Carried {
         let mut carried = Carried { assignment_changed: false, complete: true };
         for (step, _) in &plan.steps {
+            reach(&format!("control.before-{}", name(step)));
             let done = match step {
                 Step::StartEnvironment { id, environment } => {
                     match self.assign(environment) {
@@ -178,6 +185,7 @@ impl Control {
                 }
                 stored => self.store_step(stored).await,
             };
+            reach(&format!("control.after-{}", name(step)));
             if let Err(error) = done {
                 notice::error(&format!("carrying out {step:?}: {error}"));
                 carried.complete = false;
@@ -216,6 +224,17 @@ impl Control {
 
     /// A document that changed meanwhile is left alone: the change wakes the loop, and it decides again.
     async fn store_step(&self, step: &Step) -> Result<(), StoreError> {
+        let instance = match step {
+            Step::LaunchInstance(instance) => Some(instance.clone()),
+            Step::TerminateInstance { id } => {
+                self.store.document(&keys::instance(&id.0))?.map(|(found, _)| found)
+            }
+            _ => None,
+        };
+        let launches = matches!(step, Step::LaunchInstance(_));
+        if let Some(instance) = &instance {
+            self.system_log(instance, if launches { Deed::Launching } else { Deed::Terminating });
+        }
         let transaction = match step {
             Step::ActivateProvider { name } => {
                 let key = keys::capacity_provider(name);
@@ -251,13 +270,37 @@ impl Control {
             | Step::DrainEnvironment { .. }
             | Step::ForgetEnvironment { .. } => return Ok(()),
         };
-        match self.store.commit(transaction).await? {
+        let committed = self.store.commit(transaction).await;
+        if let Some(instance) = &instance {
+            self.system_log(
+                instance,
+                match (&committed, launches) {
+                    (Ok(_), true) => Deed::Launched,
+                    (Ok(_), false) => Deed::Terminated,
+                    (Err(_), true) => Deed::LaunchFailed,
+                    (Err(_), false) => Deed::TerminateFailed,
+                },
+            );
+        }
+        match committed? {
             Committed::At(_) | Committed::Conflict => Ok(()),
+        }
+    }
+
+    /// A line in the log of an instance's capacity provider.
+    fn system_log(&self, instance: &Instance, deed: Deed) {
+        let key = keys::capacity_provider(&instance.capacity_provider);
+        // A provider that is gone has no log any more.
+        if let Ok(Some((provider, _))) = self.store.document::<CapacityProvider>(&key) {
+            system_logs::write(&self.logs, &self.home, &provider, instance, deed);
         }
     }
 
     fn show(&self, plan: &Plan, environments: BTreeMap<EnvironmentId, Environment>, now: PolicyTime) {
         let mut view = View::clone(&self.views.borrow());
+        for (version, reason) in plan.unmet.iter().filter(|(version, _)| !view.unmet.contains_key(version)) {
+            notice::warning(&format!("{version}: {} ({})", reason.text, reason.code));
+        }
         view.environments = environments;
         view.unmet.clone_from(&plan.unmet);
         for (step, why) in &plan.steps {
@@ -306,6 +349,28 @@ fn changed(
         VersionChange::Reactivate => version.reactivate(),
     }
     Some(version)
+}
+
+/// A step's name, for the points at which tests kill the server.
+fn name(step: &Step) -> &'static str {
+    match step {
+        Step::ActivateProvider { .. } => "activate-provider",
+        Step::RemoveProvider { .. } => "remove-provider",
+        Step::LaunchInstance(_) => "launch-instance",
+        Step::TerminateInstance { .. } => "terminate-instance",
+        Step::StartEnvironment { .. } => "start-environment",
+        Step::DrainEnvironment { .. } => "drain-environment",
+        Step::ForgetEnvironment { .. } => "forget-environment",
+        Step::SetVersion { change: VersionChange::Activate, .. } => "activate-version",
+        Step::SetVersion { change: VersionChange::ApplyScaling, .. } => "apply-scaling",
+        Step::SetVersion { change: VersionChange::Fail(_), .. } => "fail-version",
+        Step::SetVersion { change: VersionChange::FailUpdate(_), .. } => "fail-update",
+        Step::SetVersion { change: VersionChange::Deactivate, .. } => "deactivate-version",
+        Step::SetVersion { change: VersionChange::Deactivated, .. } => "deactivated-version",
+        Step::SetVersion { change: VersionChange::Reactivate, .. } => "reactivate-version",
+        Step::RemoveVersion { .. } => "remove-version",
+        Step::RemoveFunction { .. } => "remove-function",
+    }
 }
 
 fn describe(step: &Step) -> String {

@@ -48,6 +48,15 @@ pub struct FunctionConfiguration {
     pub environment: BTreeMap<String, String>,
     pub logging: FunctionLogging,
     pub managed_instances: ManagedInstancesConfig,
+    /// In the order they are merged into `/opt`: a later one's file hides an earlier one's.
+    pub layers: Vec<LayerReference>,
+}
+
+/// A layer version a function uses. It stays usable when the layer version is deleted, as on AWS.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerReference {
+    pub arn: String,
+    pub code: Code,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -25,6 +25,14 @@ impl Home {
         }
     }
 
+    pub fn layer_arn(&self, name: &str) -> String {
+        format!("arn:aws:lambda:{}:{}:layer:{name}", self.region, self.account_id)
+    }
+
+    pub fn layer_version_arn(&self, name: &str, version: u64) -> String {
+        format!("{}:{version}", self.layer_arn(name))
+    }
+
     pub fn capacity_provider_arn(&self, name: &str) -> String {
         format!("arn:aws:lambda:{}:{}:capacity-provider:{name}", self.region, self.account_id)
     }

@@ -11,6 +11,7 @@ pub mod function;
 pub mod gate;
 pub mod identity;
 pub mod instance_type;
+pub mod layer;
 pub mod managed_instances;
 pub mod place;
 pub mod runtime;

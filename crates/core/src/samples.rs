@@ -30,6 +30,7 @@ pub fn configuration(runtime: &str) -> FunctionConfiguration {
             concurrency_is_chosen: true,
             memory_gib_per_vcpu_hundredths: 200,
         },
+        layers: Vec::new(),
     }
 }
 

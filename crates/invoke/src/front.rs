@@ -3,10 +3,11 @@
 use std::cell::Cell;
 use std::convert::Infallible;
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use hyper::body::Incoming;
-use hyper::header::{HOST, ORIGIN};
+use hyper::header::{CONNECTION, HOST, HeaderValue, ORIGIN};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -61,10 +62,15 @@ async fn serve<D: Deliver + 'static>(shard: Rc<Shard<D>>, stream: TcpStream) -> 
 }
 
 async fn route<D: Deliver>(shard: &Shard<D>, request: Request<Incoming>) -> Response<Body> {
-    let header =
-        |name| request.headers().get(name).and_then(|value: &hyper::header::HeaderValue| value.to_str().ok());
+    let header = |name| request.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
     if let Err(why) = shard.hosts.admits(header(HOST), header(ORIGIN)) {
         return failure(&Fault::new("AccessDeniedException", 403, why), "");
+    }
+    if shard.stopping.load(Ordering::Relaxed) {
+        let text = "The server is shutting down; it finishes what it has and takes nothing new.";
+        let mut answer = failure(&Fault::new("ServiceUnavailableException", 503, text), "");
+        answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        return answer;
     }
     if request.method() == Method::POST {
         let function = request

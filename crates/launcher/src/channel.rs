@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 
 /// A message larger than this is refused by the sender.
 pub const MESSAGE_BYTES_MAX: usize = 128 * 1024;
-const DESCRIPTORS_MAX: usize = 4;
+const DESCRIPTORS_MAX: usize = 5;
 
 /// A connected pair, closed on exec.
 pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {

@@ -18,8 +18,8 @@ use rustix::mount::{
 use rustix::net::sockopt::{self, Timeout};
 
 use crate::cgroup::Groups;
-use crate::init;
-use crate::sys::{self, Program};
+use crate::init::{self, Programs};
+use crate::sys;
 
 const NAMESPACES: i32 = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
 const START_TIME_MAX: Duration = Duration::from_secs(10);
@@ -29,13 +29,13 @@ const SHARED_MEMORY_BYTES: u64 = 64 * 1024 * 1024;
 /// Starts init and the program inside; gives init's process id and its status pipe.
 #[allow(clippy::too_many_arguments)]
 pub fn start(
-    program: &Program,
+    programs: &Programs,
     root: &Path,
     mounts: &[Mount],
     hostname: &str,
     first_host_id: u32,
     run_folder: &Path,
-    [stdout, stderr]: [BorrowedFd<'_>; 2],
+    [stdout, stderr, extensions]: [BorrowedFd<'_>; 3],
     groups: &Groups,
 ) -> Result<(i32, OwnedFd), String> {
     let (ours, theirs) = rustix::net::socketpair(
@@ -54,10 +54,11 @@ pub fn start(
     if process == 0 {
         drop(ours);
         // What init does not need it does not keep.
-        let closed = sys::set_stdio(stdout.as_raw_fd(), stderr.as_raw_fd(), Some(theirs.as_raw_fd()))
+        let keep = [theirs.as_raw_fd(), extensions.as_raw_fd()];
+        let closed = sys::set_stdio(stdout.as_raw_fd(), stderr.as_raw_fd(), &keep)
             .map_err(|error| format!("closing what is not needed: {error}"));
         let exit = match closed.and_then(|()| inside(&theirs, root, mounts, hostname, run_folder)) {
-            Ok(()) => init::run(program),
+            Ok(()) => init::run(programs, &theirs, extensions),
             Err(what) => Exit::NotStarted(what),
         };
         init::write_status(&theirs, &exit);
@@ -148,6 +149,10 @@ fn build_root(root: &Path, mounts: &[Mount], run_folder: &Path) -> Result<(), St
                 read_only(source, &inside(target))
                     .map_err(|e| format!("mounting {} at {}: {e}", source.display(), target.display()))?;
             }
+            Mount::Layers { sources, target } => {
+                layers(sources, &inside(target))
+                    .map_err(|e| format!("{}: {e}", at("mounting the layers at", target)))?;
+            }
             Mount::Scratch { target, bytes, files } => {
                 let flags = MountFlags::NOSUID | MountFlags::NODEV;
                 scratch(&inside(target), *bytes, *files, "1777", flags)
@@ -172,6 +177,30 @@ fn build_root(root: &Path, mounts: &[Mount], run_folder: &Path) -> Result<(), St
 fn read_only(source: &Path, target: &Path) -> io::Result<()> {
     mount_bind_recursive(source, target)?;
     sys::make_read_only(target)
+}
+
+/// Lays folders over each other. One alone is bound, as an overlay wants two.
+fn layers(sources: &[PathBuf], target: &Path) -> io::Result<()> {
+    use std::os::unix::ffi::OsStrExt as _;
+    if let [source] = sources {
+        return read_only(source, target);
+    }
+    let mut options = b"lowerdir=".to_vec();
+    for (place, source) in sources.iter().rev().enumerate() {
+        if place > 0 {
+            options.push(b':');
+        }
+        for byte in source.as_os_str().as_bytes() {
+            // What separates paths and options, and the byte that escapes them.
+            if matches!(byte, b':' | b',' | b'\\') {
+                options.push(b'\\');
+            }
+            options.push(*byte);
+        }
+    }
+    let options = std::ffi::CString::new(options)?;
+    let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV;
+    Ok(mount("overlay", target, "overlay", flags, Some(options.as_c_str()))?)
 }
 
 fn scratch(target: &Path, bytes: u64, files: u64, mode: &str, flags: MountFlags) -> io::Result<()> {

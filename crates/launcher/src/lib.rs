@@ -18,6 +18,7 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 
 use ondol_core::identity::EnvironmentId;
+use ondol_failpoint::reach;
 use ondol_protocol::containment::{
     Exit, LOG_SOCKET_NAME, LaunchRequest, LauncherEvent, LauncherRequest, Tier,
 };
@@ -25,12 +26,14 @@ use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::cgroup::Groups;
 use crate::channel::{receive, send};
+use crate::init::Said;
 
 /// One environment that runs.
+#[derive(Debug)]
 struct Running {
     /// The first process: our init, or the runtime itself in the process tier.
     process: i32,
-    /// Where init says how the runtime ended; closed when init is gone.
+    /// Where init says how its processes ended, and is told what to do; closed when init is gone.
     status: OwnedFd,
     groups: Groups,
     killed: bool,
@@ -45,11 +48,22 @@ pub fn serve(socket: &OwnedFd) -> std::io::Result<()> {
         let ids: Vec<EnvironmentId> = running.keys().copied().collect();
         let ready = wait(socket.as_fd(), &running)?;
         for (id, _) in ids.iter().zip(ready.iter().skip(1)).filter(|(_, ready)| **ready) {
-            if let Some(ended) = running.remove(id) {
-                let exit = ended.reap();
-                if send(socket, &LauncherEvent::Exited { environment: *id, exit }, &[]).is_err() {
-                    break;
+            let said = running.get(id).and_then(|environment| init::read_status(&environment.status));
+            let event = match said {
+                Some(Said::ProcessEnded(process, exit)) => {
+                    let exit = running.get(id).map_or(exit.clone(), |environment| environment.judge(exit));
+                    LauncherEvent::ProcessEnded { environment: *id, process, exit }
                 }
+                said => {
+                    let Some(ended) = running.remove(id) else { continue };
+                    reach("launcher.before-reap");
+                    let exit = ended.reap(said.map(Said::exit));
+                    reach("launcher.after-reap");
+                    LauncherEvent::Exited { environment: *id, exit }
+                }
+            };
+            if send(socket, &event, &[]).is_err() {
+                break;
             }
         }
         if !ready[0] {
@@ -61,7 +75,19 @@ pub fn serve(socket: &OwnedFd) -> std::io::Result<()> {
             LauncherRequest::Kill { environment } => {
                 if let Some(environment) = running.get_mut(&environment) {
                     environment.killed = true;
+                    reach("launcher.before-kill");
                     sys::kill_session(environment.process);
+                    reach("launcher.after-kill");
+                }
+            }
+            LauncherRequest::StartRuntime { environment } => {
+                if let Some(environment) = running.get(&environment) {
+                    init::order(&environment.status, &init::Order::Start);
+                }
+            }
+            LauncherRequest::Signal { environment, process, signal } => {
+                if let Some(environment) = running.get(&environment) {
+                    init::order(&environment.status, &init::Order::Signal(process, signal));
                 }
             }
         }
@@ -70,7 +96,8 @@ pub fn serve(socket: &OwnedFd) -> std::io::Result<()> {
         sys::kill_session(environment.process);
     }
     for (_, environment) in running {
-        environment.reap();
+        let said = init::read_status(&environment.status);
+        environment.reap(said.map(Said::exit));
     }
     Ok(())
 }
@@ -88,6 +115,7 @@ fn wait(socket: BorrowedFd<'_>, running: &BTreeMap<EnvironmentId, Running>) -> s
 
 fn launch(socket: &OwnedFd, request: &LaunchRequest, running: &mut BTreeMap<EnvironmentId, Running>) {
     let environment = request.environment;
+    reach("launcher.before-start");
     let started = start(request).inspect_err(|_| {
         // Left-overs of a folder that cannot be removed are swept at the next start.
         let _ = std::fs::remove_dir_all(&request.run_folder);
@@ -95,6 +123,7 @@ fn launch(socket: &OwnedFd, request: &LaunchRequest, running: &mut BTreeMap<Envi
     let event = match started {
         Ok((started, fds)) => {
             running.insert(environment, started);
+            reach("launcher.after-start");
             let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
             if send(socket, &LauncherEvent::Launched { environment }, &fds).is_ok() {
                 return;
@@ -107,8 +136,9 @@ fn launch(socket: &OwnedFd, request: &LaunchRequest, running: &mut BTreeMap<Envi
     let _ = send(socket, &event, &[]);
 }
 
-/// What a started environment talks through, on our side: Runtime API, standard output and error, log socket.
-type Ends = [OwnedFd; 4];
+/// What a started environment talks through, on our side: Runtime API, standard output and error, what its
+/// extensions write, log socket.
+type Ends = [OwnedFd; 5];
 
 fn start(request: &LaunchRequest) -> Result<(Running, Ends), String> {
     let step = |what: &str| {
@@ -120,14 +150,25 @@ fn start(request: &LaunchRequest) -> Result<(Running, Ends), String> {
     let logs = log_socket(&request.run_folder).map_err(step("making the log socket"))?;
     let (stdout, stdout_inside) = sys::pipe().map_err(step("making a pipe"))?;
     let (stderr, stderr_inside) = sys::pipe().map_err(step("making a pipe"))?;
-    let mut variables = request.variables.clone();
-    variables.push(("AWS_LAMBDA_RUNTIME_API".into(), address.to_string()));
-    let program = sys::Program::new(&request.command, &variables, &request.working_directory)?;
+    let (extensions, extensions_inside) = sys::pipe().map_err(step("making a pipe"))?;
+    let address = ("AWS_LAMBDA_RUNTIME_API".to_owned(), address.to_string());
+    let with_address = |variables: &[(String, String)]| [variables, std::slice::from_ref(&address)].concat();
+    let runtime =
+        sys::Program::new(&request.command, &with_address(&request.variables), &request.working_directory)?;
+    let variables = with_address(&request.extension_variables);
+    let others = request
+        .extensions
+        .iter()
+        .map(|path| sys::Program::new(&[path.display().to_string()], &variables, &request.working_directory))
+        .collect::<Result<Vec<_>, _>>()?;
+    let programs = init::Programs { runtime, extensions: others };
+    reach("launcher.before-groups");
     let groups = Groups::create(&request.groups).map_err(step("making the control groups"))?;
-    let stdio = [stdout_inside.as_fd(), stderr_inside.as_fd()];
+    reach("launcher.after-groups");
+    let stdio = [stdout_inside.as_fd(), stderr_inside.as_fd(), extensions_inside.as_fd()];
     let started = match &request.tier {
         Tier::Container { root, mounts, first_host_id } => container::start(
-            &program,
+            &programs,
             root,
             mounts,
             &request.hostname,
@@ -136,13 +177,13 @@ fn start(request: &LaunchRequest) -> Result<(Running, Ends), String> {
             stdio,
             &groups,
         ),
-        Tier::Process => plain::start(&program, stdio, &groups),
+        Tier::Process => plain::start(&programs.runtime, [stdio[0], stdio[1]], &groups),
     };
     match started {
         Ok((process, status)) => {
             let run_folder = request.run_folder.clone();
             let running = Running { process, status, groups, killed: false, run_folder };
-            Ok((running, [listener.into(), stdout, stderr, logs.into()]))
+            Ok((running, [listener.into(), stdout, stderr, extensions, logs.into()]))
         }
         Err(what) => {
             groups.remove();
@@ -165,17 +206,21 @@ fn log_socket(folder: &Path) -> std::io::Result<UnixListener> {
 }
 
 impl Running {
-    /// Collects an environment that ended: its status, its process, its groups, its folder.
-    fn reap(self) -> Exit {
-        let said = init::read_status(&self.status);
+    /// Who was killed may have been killed by the kernel, for want of memory.
+    fn judge(&self, exit: Exit) -> Exit {
+        let killed = exit == Exit::Signal(libc::SIGKILL);
+        if killed && self.groups.out_of_memory() { Exit::OutOfMemory } else { exit }
+    }
+
+    /// Collects an environment that ended: its process, its groups, its folder. `said` are init's last words.
+    fn reap(self, said: Option<Exit>) -> Exit {
         sys::kill_session(self.process);
         let waited = sys::wait(self.process);
-        let exit = if self.killed {
-            Exit::Killed
-        } else if matches!(said, None | Some(Exit::Signal(libc::SIGKILL))) && self.groups.out_of_memory() {
-            Exit::OutOfMemory
-        } else {
-            said.unwrap_or(waited)
+        let exit = match said {
+            _ if self.killed => Exit::Killed,
+            // Init itself was killed; so is every process of a group that ran out of memory.
+            None if self.groups.out_of_memory() => Exit::OutOfMemory,
+            said => self.judge(said.unwrap_or(waited)),
         };
         self.groups.remove();
         // Left-overs of a folder that cannot be removed are swept at the next start.

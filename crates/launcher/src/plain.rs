@@ -16,7 +16,7 @@ pub fn start(
     let process = sys::clone_into(0).map_err(|error| format!("forking: {error}"))?;
     if process == 0 {
         let [stdout, stderr] = stdio.map(|end| end.as_raw_fd());
-        let prepared = sys::set_stdio(stdout, stderr, None)
+        let prepared = sys::set_stdio(stdout, stderr, &[])
             .and_then(|()| sys::die_with_parent())
             .and_then(|()| sys::restrain());
         let error = prepared.err().unwrap_or_else(|| program.exec());

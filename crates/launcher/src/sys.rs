@@ -47,6 +47,10 @@ impl Program {
         })
     }
 
+    pub fn name(&self) -> std::borrow::Cow<'_, str> {
+        self.path.to_string_lossy()
+    }
+
     /// Becomes the program; comes back only with what went wrong.
     pub fn exec(&self) -> io::Error {
         // SAFETY: the path is a C string, and both lists are null-terminated arrays of pointers into C
@@ -212,7 +216,7 @@ pub fn restrain() -> io::Result<()> {
 }
 
 /// Makes standard input empty and the two ends standard output and error, and closes all else but `keep`.
-pub fn set_stdio(stdout: i32, stderr: i32, keep: Option<i32>) -> io::Result<()> {
+pub fn set_stdio(stdout: i32, stderr: i32, keep: &[i32]) -> io::Result<()> {
     // SAFETY: the path is a C string; the rest are numbers.
     unsafe {
         let null = libc::open(c"/dev/null".as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
@@ -225,16 +229,66 @@ pub fn set_stdio(stdout: i32, stderr: i32, keep: Option<i32>) -> io::Result<()> 
     close_all_but(keep)
 }
 
-/// Closes every descriptor above the standard three, but `keep`.
-pub fn close_all_but(keep: Option<i32>) -> io::Result<()> {
-    let close = |from: u32, to: u32| {
-        // SAFETY: takes no pointers; what it closes is not used in this process any more.
-        check(unsafe { libc::syscall(libc::SYS_close_range, from, to, 0) } as i32)
-    };
-    match keep.and_then(|keep| u32::try_from(keep).ok()) {
-        Some(keep) if keep > 3 => close(3, keep - 1).and_then(|()| close(keep + 1, u32::MAX)),
-        Some(_) => close(4, u32::MAX),
-        None => close(3, u32::MAX),
+/// Closes every descriptor above the standard three, but those to keep.
+fn close_all_but(keep: &[i32]) -> io::Result<()> {
+    let mut kept: Vec<u32> =
+        keep.iter().filter_map(|fd| u32::try_from(*fd).ok()).filter(|fd| *fd > 2).collect();
+    kept.sort_unstable();
+    let mut from = 3;
+    for to in kept.into_iter().chain([u32::MAX]) {
+        let last = if to == u32::MAX { to } else { to - 1 };
+        if from <= last {
+            // SAFETY: takes no pointers; what it closes is not used in this process any more.
+            check(unsafe { libc::syscall(libc::SYS_close_range, from, last, 0) } as i32)?;
+        }
+        from = to.saturating_add(1);
+    }
+    Ok(())
+}
+
+/// A descriptor that is readable when a child has ended. The signal itself is blocked from now on, also in what
+/// is started by `exec`, unless [`unblock_signals`] is called before.
+pub fn child_signals() -> io::Result<OwnedFd> {
+    use std::os::fd::FromRawFd as _;
+    // SAFETY: the set is initialised by `sigemptyset`; the descriptor is new and ours alone.
+    unsafe {
+        let mut set = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        libc::sigaddset(&raw mut set, libc::SIGCHLD);
+        check(libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()))?;
+        let descriptor = libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK);
+        check(descriptor)?;
+        Ok(OwnedFd::from_raw_fd(descriptor))
+    }
+}
+
+pub fn unblock_signals() -> io::Result<()> {
+    // SAFETY: the set is initialised by `sigemptyset`.
+    unsafe {
+        let mut set = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        check(libc::sigprocmask(libc::SIG_SETMASK, &raw const set, std::ptr::null_mut()))
+    }
+}
+
+pub fn terminate(process: i32) {
+    if process > 1 {
+        // SAFETY: takes no pointers.
+        unsafe { libc::kill(process, libc::SIGTERM) };
+    }
+}
+
+/// Children that have ended; none when those left still run.
+pub fn wait_ended() -> Vec<(i32, Exit)> {
+    let mut ended = Vec::new();
+    loop {
+        let mut status = 0;
+        // SAFETY: `status` is a valid place for the result.
+        let waited = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) };
+        if waited <= 0 {
+            return ended;
+        }
+        ended.push((waited, exit_of(status)));
     }
 }
 

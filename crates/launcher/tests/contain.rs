@@ -47,8 +47,8 @@ impl Launcher {
         Self { socket: ours, process, folder, group: format!("test-{name}-{}", std::process::id()) }
     }
 
-    fn launch(&self, number: u128, script: &str, memory_bytes: u64) -> (String, Exit) {
-        let request = LaunchRequest {
+    fn request(&self, number: u128, script: &str, memory_bytes: u64) -> LaunchRequest {
+        LaunchRequest {
             environment: EnvironmentId(number),
             tier: Tier::Container {
                 root: self.folder.join("root"),
@@ -65,6 +65,8 @@ impl Launcher {
             hostname: "inside".into(),
             command: vec!["/bin/sh".into(), "-c".into(), script.into()],
             variables: vec![("PATH".into(), "/usr/bin".into())],
+            extensions: Vec::new(),
+            extension_variables: vec![("PATH".into(), "/usr/bin".into())],
             working_directory: "/var/task".into(),
             groups: vec![
                 GroupLimits { name: self.group.clone(), cpu_millis: None, memory_bytes: 1 << 30, pids: None },
@@ -76,13 +78,24 @@ impl Launcher {
                 },
             ],
             run_folder: self.folder.join(format!("run-{number}")),
-        };
-        send(&self.socket, &LauncherRequest::Launch(Box::new(request)), &[]).unwrap();
-        let (event, mut ends) = receive::<LauncherEvent>(&self.socket).unwrap().unwrap();
+        }
+    }
+
+    fn send(&self, request: &LauncherRequest) {
+        send(&self.socket, request, &[]).unwrap();
+    }
+
+    fn hear(&self) -> (LauncherEvent, Vec<OwnedFd>) {
+        receive(&self.socket).unwrap().unwrap()
+    }
+
+    fn launch(&self, number: u128, script: &str, memory_bytes: u64) -> (String, Exit) {
+        self.send(&LauncherRequest::Launch(Box::new(self.request(number, script, memory_bytes))));
+        let (event, mut ends) = self.hear();
         assert_eq!(event, LauncherEvent::Launched { environment: EnvironmentId(number) });
         let mut output = String::new();
         std::fs::File::from(ends.remove(1)).read_to_string(&mut output).unwrap();
-        match receive::<LauncherEvent>(&self.socket).unwrap().unwrap().0 {
+        match self.hear().0 {
             LauncherEvent::Exited { exit, .. } => (output, exit),
             other => panic!("{other:?}"),
         }
@@ -126,6 +139,56 @@ fn what_an_environment_sees_and_may_do() {
         "{output}"
     );
     assert_eq!(exit, Exit::Code(3));
+}
+
+#[test]
+fn layers_lie_over_each_other_and_extensions_run_beside_the_runtime() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let launcher = Launcher::start("layers");
+    std::fs::create_dir_all(launcher.folder.join("root/opt")).unwrap();
+    let file = |layer: &str, path: &str, text: &str| {
+        // A comma and a colon: they separate options and paths of the mount.
+        let path = launcher.folder.join(format!("layer,{layer}:x")).join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    file("1", "both", "first");
+    file("1", "lib/one", "1");
+    file("2", "both", "second");
+    file("2", "lib/two", "2");
+    file(
+        "2",
+        "extensions/long",
+        "#!/bin/sh\necho extension; trap 'echo bye; exit 4' TERM; while :; do sleep 0.01; done",
+    );
+    file("1", "extensions/short", "#!/bin/sh\nexit 7");
+    let script = "cat /opt/both /opt/lib/one /opt/lib/two; touch /opt/x 2>/dev/null && echo wrote; exit 5";
+    let mut request = launcher.request(5, script, 1 << 28);
+    request.extensions = vec!["/opt/extensions/long".into(), "/opt/extensions/short".into()];
+    if let Tier::Container { mounts, .. } = &mut request.tier {
+        let sources = ["1", "2"].map(|layer| launcher.folder.join(format!("layer,{layer}:x"))).to_vec();
+        mounts.push(Mount::Layers { sources, target: "/opt".into() });
+    }
+    let environment = EnvironmentId(5);
+    launcher.send(&LauncherRequest::Launch(Box::new(request)));
+    let (event, mut ends) = launcher.hear();
+    assert_eq!(event, LauncherEvent::Launched { environment });
+    let ended = |process, exit| LauncherEvent::ProcessEnded { environment, process, exit };
+    assert_eq!(launcher.hear().0, ended(Process::Extension(1), Exit::Code(7)));
+    launcher.send(&LauncherRequest::StartRuntime { environment });
+    assert_eq!(launcher.hear().0, ended(Process::Runtime, Exit::Code(5)));
+    let mut written = [0; 10];
+    let mut extensions = std::fs::File::from(ends.remove(3));
+    extensions.read_exact(&mut written).unwrap();
+    let signal = Signal::Terminate;
+    launcher.send(&LauncherRequest::Signal { environment, process: Process::Extension(0), signal });
+    assert_eq!(launcher.hear().0, ended(Process::Extension(0), Exit::Code(4)));
+    assert_eq!(launcher.hear().0, LauncherEvent::Exited { environment, exit: Exit::Code(5) });
+    let (mut output, mut rest) = (String::new(), String::new());
+    std::fs::File::from(ends.remove(1)).read_to_string(&mut output).unwrap();
+    extensions.read_to_string(&mut rest).unwrap();
+    assert_eq!((output.as_str(), &written, rest.as_str()), ("second12", b"extension\n", "bye\n"));
 }
 
 #[test]

@@ -34,6 +34,17 @@ fn read(data_dir: &Path) -> Result<Issued> {
     }
 }
 
+/// The file as it is, for a backup.
+pub fn bytes(data_dir: &Path) -> Result<Option<Vec<u8>>> {
+    let issued = read(data_dir)?;
+    Ok(if issued.0.is_empty() { None } else { Some(serde_json::to_vec_pretty(&issued)?) })
+}
+
+/// Puts the keys of a backup in the place of all there are.
+pub fn replace(data_dir: &Path, bytes: &[u8]) -> Result<()> {
+    write(data_dir, &serde_json::from_slice(bytes).context("the backup's access keys cannot be read")?)
+}
+
 fn write(data_dir: &Path, issued: &Issued) -> Result<()> {
     use std::io::Write as _;
     use std::os::unix::fs::OpenOptionsExt as _;
@@ -43,7 +54,9 @@ fn write(data_dir: &Path, issued: &Issued) -> Result<()> {
     let mut file_ = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
     file_.write_all(&serde_json::to_vec_pretty(issued)?)?;
     file_.sync_all()?;
-    std::fs::rename(fresh, file(data_dir)).context("replacing access-keys.json")
+    std::fs::rename(fresh, file(data_dir)).context("replacing access-keys.json")?;
+    // The new name is on the disk too before anybody is told of the key.
+    std::fs::File::open(data_dir)?.sync_all().context("replacing access-keys.json")
 }
 
 /// Makes a key; gives its id and its secret, which is shown nowhere else.

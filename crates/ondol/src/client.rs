@@ -10,39 +10,70 @@ use hyper::Request;
 use hyper_util::rt::TokioIo;
 use ondol_wire::sigv4::{Outgoing, sign};
 
-const ANSWER_SECONDS_MAX: u64 = 10;
+use crate::commands::reachable;
+use crate::{Address, access_keys};
 
-/// A page of the server, as JSON.
-pub fn get(address: SocketAddr, path: &str, (key, secret): (&str, &str)) -> Result<serde_json::Value> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let asked = ask(address, path, (key, secret));
-        tokio::time::timeout(Duration::from_secs(ANSWER_SECONDS_MAX), asked).await.with_context(|| {
-            format!("the server at {address} did not answer within {ANSWER_SECONDS_MAX} seconds")
-        })?
-    })
+const ANSWER_SECONDS_MAX: u64 = 30;
+
+/// No server answers: commands end with a code of its own.
+#[derive(Debug, thiserror::Error)]
+#[error("no server answers at {0}; start one with `ondol up`")]
+pub struct NoServer(SocketAddr);
+
+/// A server and a key it knows.
+pub struct Server {
+    address: SocketAddr,
+    key: (String, String),
 }
 
-async fn ask(address: SocketAddr, path: &str, (key, secret): (&str, &str)) -> Result<serde_json::Value> {
-    let stream = tokio::net::TcpStream::connect(address)
-        .await
-        .with_context(|| format!("no server answers at {address}; start one with `ondol up`"))?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    tokio::spawn(connection);
-    let host = address.to_string();
-    let stamp = ondol_wire::time::amz_date(ondol_observe::clock::epoch_millis() / 1_000);
-    let outgoing = Outgoing { method: "GET", path, query: "", host: &host, stamp: &stamp, body: b"" };
-    let authorization = sign(&outgoing, (key, secret), ("us-east-1", "lambda"));
-    let request = Request::get(path)
-        .header("host", &host)
-        .header("x-amz-date", &stamp)
-        .header("authorization", authorization)
-        .body(Empty::<Bytes>::new())?;
-    let response = sender.send_request(request).await?;
-    let status = response.status();
-    let body = response.into_body().collect().await?.to_bytes();
-    if !status.is_success() {
-        bail!("the server refused ({status}): {}", String::from_utf8_lossy(&body));
+impl Server {
+    pub fn of(address: &Address) -> Result<Self> {
+        let variable = |name| std::env::var(name).ok();
+        let key = match (variable("AWS_ACCESS_KEY_ID"), variable("AWS_SECRET_ACCESS_KEY")) {
+            (Some(key), Some(secret)) => (key, secret),
+            _ if address.listen.is_loopback() => ("test".into(), "test".into()),
+            _ => match access_keys::any(&address.data_dir) {
+                Some(key) => key,
+                None => bail!(
+                    "no access key: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or make one with `ondol keys create`"
+                ),
+            },
+        };
+        Ok(Self { address: SocketAddr::new(reachable(address.listen), address.port), key })
     }
-    Ok(serde_json::from_slice(&body)?)
+
+    /// A page of the server, as JSON.
+    pub fn get(&self, path: &str, query: &str) -> Result<serde_json::Value> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let asked = self.ask(path, query);
+            tokio::time::timeout(Duration::from_secs(ANSWER_SECONDS_MAX), asked).await.with_context(|| {
+                format!("the server at {} did not answer within {ANSWER_SECONDS_MAX} seconds", self.address)
+            })?
+        })
+    }
+
+    async fn ask(&self, path: &str, query: &str) -> Result<serde_json::Value> {
+        let stream =
+            tokio::net::TcpStream::connect(self.address).await.map_err(|_| NoServer(self.address))?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        tokio::spawn(connection);
+        let host = self.address.to_string();
+        let stamp = ondol_wire::time::amz_date(ondol_observe::clock::epoch_millis() / 1_000);
+        let outgoing = Outgoing { method: "GET", path, query, host: &host, stamp: &stamp, body: b"" };
+        let authorization = sign(&outgoing, (&self.key.0, &self.key.1), ("us-east-1", "lambda"));
+        let target = if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") };
+        let request = Request::get(target)
+            .header("host", &host)
+            .header("x-amz-date", &stamp)
+            .header("authorization", authorization)
+            .body(Empty::<Bytes>::new())?;
+        let response = sender.send_request(request).await?;
+        let status = response.status();
+        let body = response.into_body().collect().await?.to_bytes();
+        if !status.is_success() {
+            bail!("the server refused ({status}): {}", String::from_utf8_lossy(&body));
+        }
+        Ok(serde_json::from_slice(&body)?)
+    }
 }

@@ -1,22 +1,47 @@
-//! Commands besides `up`.
+//! Commands besides `up`: what they print, for people and as JSON.
 
+use std::io::IsTerminal as _;
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 
 use anyhow::{Result, bail};
+use clap::CommandFactory as _;
+use serde_json::{Value, json};
 
-use crate::{Address, KeysCommand, RuntimeCommand, Source, Status, access_keys, client, status};
+use crate::client::Server;
+use crate::doctor::{self, Verdict};
+use crate::{
+    Address, Cli, Doctor, Explain, KeysCommand, Output, RuntimeCommand, Source, access_keys, backup, explain,
+    status,
+};
 
 /// The lines a user pastes to point AWS tools at the server.
 pub fn exports(address: &Address, port: u16) -> String {
-    let host = reachable(address.listen);
-    let (key, secret) = if address.listen.is_loopback() { ("test", "test") } else { ("KEY-ID", "SECRET") };
-    let mut lines = format!("export AWS_ENDPOINT_URL=http://{}\n", SocketAddr::new(host, port));
+    let variables = variables(address, port);
+    let mut lines =
+        format!("export AWS_ENDPOINT_URL={}\n", variables["AWS_ENDPOINT_URL"].as_str().unwrap_or_default());
     lines.push_str("export AWS_REGION=us-east-1 AWS_DEFAULT_REGION=us-east-1\n");
-    lines.push_str(&format!("export AWS_ACCESS_KEY_ID={key} AWS_SECRET_ACCESS_KEY={secret}\n"));
+    let word = |name: &str| variables[name].as_str().unwrap_or_default().to_owned();
+    lines.push_str(&format!(
+        "export AWS_ACCESS_KEY_ID={} AWS_SECRET_ACCESS_KEY={}\n",
+        word("AWS_ACCESS_KEY_ID"),
+        word("AWS_SECRET_ACCESS_KEY")
+    ));
     if !address.listen.is_loopback() {
         lines.push_str("# put a key of `ondol keys create` in place of KEY-ID and SECRET\n");
     }
     lines
+}
+
+pub fn variables(address: &Address, port: u16) -> Value {
+    let (key, secret) = if address.listen.is_loopback() { ("test", "test") } else { ("KEY-ID", "SECRET") };
+    json!({
+        "AWS_ENDPOINT_URL": format!("http://{}", SocketAddr::new(reachable(address.listen), port)),
+        "AWS_REGION": "us-east-1",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": key,
+        "AWS_SECRET_ACCESS_KEY": secret,
+    })
 }
 
 /// An address to connect to, for one to listen on.
@@ -28,55 +53,118 @@ pub fn reachable(listen: IpAddr) -> IpAddr {
     }
 }
 
-pub fn env(address: &Address) -> Result<()> {
+/// Prints a page as JSON or as people read it.
+fn show(output: Output, page: &Value, text: impl FnOnce() -> String) -> Result<()> {
+    use std::io::Write as _;
+    let mut out = std::io::stdout().lock();
+    let written = if output.json {
+        writeln!(out, "{}", serde_json::to_string_pretty(page)?)
+    } else {
+        write!(out, "{}", text())
+    };
+    match written {
+        // Whoever read it has seen enough.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        written => Ok(written?),
+    }
+}
+
+pub fn env(address: &Address, output: Output) -> Result<()> {
     if address.port == 0 {
         bail!("port 0 is a free port chosen at start; give the port the server printed");
     }
-    print!("{}", exports(address, address.port));
-    Ok(())
+    show(output, &variables(address, address.port), || exports(address, address.port))
 }
 
-pub fn status(arguments: &Status) -> Result<()> {
-    let address = &arguments.address;
-    let variable = |name| std::env::var(name).ok();
-    let key = match (variable("AWS_ACCESS_KEY_ID"), variable("AWS_SECRET_ACCESS_KEY")) {
-        (Some(key), Some(secret)) => (key, secret),
-        _ if address.listen.is_loopback() => ("test".into(), "test".into()),
-        _ => match access_keys::any(&address.data_dir) {
-            Some(key) => key,
-            None => bail!(
-                "no access key: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or make one with `ondol keys create`"
-            ),
-        },
+pub fn status(address: &Address, output: Output) -> Result<()> {
+    let page = Server::of(address)?.get("/_ondol/status", "")?;
+    show(output, &page, || status::text(&page))
+}
+
+pub fn explain(arguments: &Explain, output: Output) -> Result<()> {
+    let (function, version) = match arguments.function.split_once(':') {
+        Some((function, version)) => (function, Some(version)),
+        None => (arguments.function.as_str(), None),
     };
-    let server = SocketAddr::new(reachable(address.listen), address.port);
-    let page = client::get(server, "/_ondol/status", (&key.0, &key.1))?;
-    if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&page)?);
-    } else {
-        print!("{}", status::text(&page));
+    let encode = |text: &str| ondol_wire::uri::percent_encode(text, false);
+    let version = version.map_or(String::new(), |version| format!("&version={}", encode(version)));
+    let query = format!("function={}{version}", encode(function));
+    let page = Server::of(&arguments.address)?.get("/_ondol/explain", &query)?;
+    show(output, &page, || explain::text(&page))?;
+    if page["exists"] == false && output.json {
+        bail!("there is no function {function}");
     }
     Ok(())
 }
 
-pub fn keys(command: KeysCommand) -> Result<()> {
+pub fn doctor(arguments: &Doctor, output: Output) -> Result<()> {
+    let findings = doctor::examine(arguments);
+    show(output, &json!({"findings": findings}), || {
+        findings.iter().map(|finding| line(finding, output.colour)).collect()
+    })?;
+    let missing = findings.iter().filter(|finding| finding.verdict == Verdict::Missing).count();
+    if missing > 0 {
+        bail!("{missing} of {} things this server needs are missing", findings.len());
+    }
+    Ok(())
+}
+
+fn line(finding: &doctor::Finding, colour: bool) -> String {
+    let (mark, code) = match finding.verdict {
+        Verdict::Good => ("✓", 32),
+        Verdict::Advice => ("!", 33),
+        Verdict::Missing => ("✗", 31),
+    };
+    let mark = if colour { format!("\x1b[{code}m{mark}\x1b[0m") } else { mark.to_owned() };
+    let mend = finding.mend.as_ref().map_or(String::new(), |mend| format!("\n    → {mend}"));
+    format!("{mark} {}: {}{mend}\n", finding.name, finding.found)
+}
+
+pub fn backup(data_dir: &Path, file: &Path, output: Output) -> Result<()> {
+    let made = backup::write(data_dir, file)?;
+    show(output, &serde_json::to_value(&made)?, || {
+        format!(
+            "{}: {} documents and {} packages, state {}\nIt holds code, variables and access keys: keep it where only you can read it.\n",
+            file.display(),
+            made.documents,
+            made.artifacts,
+            made.state_sha256
+        )
+    })
+}
+
+pub fn restore(data_dir: &Path, file: &Path, output: Output) -> Result<()> {
+    let restored = backup::restore(data_dir, file)?;
+    show(output, &serde_json::to_value(&restored)?, || {
+        format!(
+            "restored the state of {}: {} documents and {} packages, state {}\n",
+            restored.created_at, restored.documents, restored.artifacts, restored.state_sha256
+        )
+    })
+}
+
+pub fn keys(command: KeysCommand, output: Output) -> Result<()> {
     match command {
         KeysCommand::Create(address) => {
             let (id, secret) = access_keys::create(&address.data_dir)?;
-            println!("export AWS_ACCESS_KEY_ID={id}\nexport AWS_SECRET_ACCESS_KEY={secret}");
+            show(output, &json!({"AWS_ACCESS_KEY_ID": id, "AWS_SECRET_ACCESS_KEY": secret}), || {
+                format!("export AWS_ACCESS_KEY_ID={id}\nexport AWS_SECRET_ACCESS_KEY={secret}\n")
+            })?;
             eprintln!("The secret is shown only now.");
+            Ok(())
         }
         KeysCommand::List(address) => {
-            access_keys::list(&address.data_dir)?.iter().for_each(|id| println!("{id}"));
+            let ids = access_keys::list(&address.data_dir)?;
+            show(output, &json!(ids), || ids.iter().map(|id| format!("{id}\n")).collect())
         }
         KeysCommand::Delete { access_key_id, address } => {
             access_keys::delete(&address.data_dir, &access_key_id)?;
+            show(output, &json!({"deleted": access_key_id}), String::new)
         }
     }
-    Ok(())
 }
 
-pub fn runtime(command: RuntimeCommand) -> Result<()> {
+pub fn runtime(command: RuntimeCommand, output: Output) -> Result<()> {
     match command {
         RuntimeCommand::Install { runtimes, source, runtime_dir } => {
             if !rustix::process::geteuid().is_root() {
@@ -87,24 +175,67 @@ pub fn runtime(command: RuntimeCommand) -> Result<()> {
                 Source::Debian => ondol_runtimes::Source::Debian,
                 Source::Host => ondol_runtimes::Source::Host,
             };
-            ondol_runtimes::install(&folder, &runtimes, source, &mut |line| eprintln!("{line}"))?;
+            let progress = std::io::stderr().is_terminal();
+            ondol_runtimes::install(&folder, &runtimes, source, &mut |line| {
+                if progress {
+                    eprintln!("{line}");
+                }
+            })?;
+            let installed: Vec<_> =
+                runtimes.iter().filter_map(|name| ondol_runtimes::Runtime::find(&folder, name)).collect();
+            show(output, &serde_json::to_value(&installed)?, || {
+                installed
+                    .iter()
+                    .map(|runtime| format!("{:<18} {}\n", runtime.name, runtime.description))
+                    .collect()
+            })
         }
-        RuntimeCommand::List { runtime_dir, json } => {
+        RuntimeCommand::List { runtime_dir } => {
             let folder = runtime_dir.unwrap_or_else(ondol_runtimes::default_folder);
             let runtimes = ondol_runtimes::Runtime::all(&folder);
-            if json {
-                println!("{}", serde_json::to_string_pretty(&runtimes)?);
-            } else if runtimes.is_empty() {
-                println!(
-                    "no runtime is installed in {}; install one with: ondol runtime install python3.13",
-                    folder.display()
-                );
-            } else {
-                for runtime in runtimes {
-                    println!("{:<18} {}", runtime.name, runtime.description);
+            show(output, &serde_json::to_value(&runtimes)?, || {
+                if runtimes.is_empty() {
+                    let folder = folder.display();
+                    return format!(
+                        "no runtime is installed in {folder}; install one with: ondol runtime install python3.13\n"
+                    );
                 }
-            }
+                runtimes
+                    .iter()
+                    .map(|runtime| format!("{:<18} {}\n", runtime.name, runtime.description))
+                    .collect()
+            })
         }
     }
-    Ok(())
+}
+
+pub fn completions(shell: clap_complete::Shell, output: Output) -> Result<()> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "ondol", &mut script);
+    let script = String::from_utf8(script)?;
+    show(output, &json!({"shell": shell.to_string(), "script": script}), || script.clone())
+}
+
+/// One man page with every command in it.
+pub fn manual(output: Output) -> Result<()> {
+    let mut roff = Vec::new();
+    let command = Cli::command();
+    clap_mangen::Man::new(command.clone()).render(&mut roff)?;
+    let mut pages = vec![command];
+    while let Some(command) = pages.pop() {
+        for inner in
+            command.get_subcommands().filter(|inner| !inner.is_hide_set() && inner.get_name() != "help")
+        {
+            let name = format!("{} {}", command.get_name(), inner.get_name());
+            let inner = inner.clone().name(name.clone()).bin_name(name);
+            let man = clap_mangen::Man::new(inner.clone());
+            roff.extend_from_slice(format!(".SH {}\n", inner.get_name().to_uppercase()).as_bytes());
+            man.render_description_section(&mut roff)?;
+            man.render_synopsis_section(&mut roff)?;
+            man.render_options_section(&mut roff)?;
+            pages.push(inner);
+        }
+    }
+    let page = String::from_utf8(roff)?;
+    show(output, &json!({"page": page}), || page.clone())
 }

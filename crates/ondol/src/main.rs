@@ -2,24 +2,53 @@
 #![allow(clippy::print_stdout)]
 
 mod access_keys;
+mod admin;
+mod backup;
 mod client;
 mod commands;
+mod doctor;
+mod documents;
+mod explain;
+mod housekeeping;
+mod logs;
 mod machine;
+mod pages;
 mod server;
+mod shards;
 mod status;
 
+use std::io::IsTerminal as _;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+/// Exit codes besides 0: documented in the help and the man page.
+const FAILED: u8 = 1;
+const NO_SERVER: u8 = 3;
+
+const AFTER_HELP: &str = "\
+Exit codes: 0 done; 1 failed; 2 the command line is wrong; 3 no server answers.
+Environment: ONDOL_PORT, ONDOL_LISTEN, ONDOL_DATA_DIR, ONDOL_RUNTIME_DIR stand for the flags; \
+AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY sign what commands ask; NO_COLOR turns colours off.";
+
 /// AWS Lambda Managed Instances on machines you own.
 #[derive(Debug, Parser)]
-#[command(name = "ondol", version, about, max_term_width = 100)]
-struct Cli {
+#[command(name = "ondol", version, about, max_term_width = 100, after_help = AFTER_HELP)]
+pub struct Cli {
+    /// Print JSON
+    #[arg(long, global = true)]
+    json: bool,
     #[command(subcommand)]
     command: Command,
+}
+
+/// How a command prints.
+#[derive(Debug, Clone, Copy)]
+pub struct Output {
+    json: bool,
+    colour: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -29,11 +58,26 @@ enum Command {
     /// Print the variables that point AWS tools at the server: eval "$(ondol env)"
     Env(Address),
     /// Show capacity providers, instances, execution environments, and why anything is not as asked.
-    Status(Status),
+    Status(Address),
+    /// Show what a function, or a capacity provider, wrote.
+    Logs(Logs),
+    /// Say why a function is not ready: the chain of reasons down to the runtime's own error.
+    Explain(Explain),
+    /// Look at everything the server needs of this machine; say how to mend what is missing.
+    Doctor(Doctor),
+    /// Write everything the server holds into one file, beside a running server or without one.
+    Backup(Backup),
+    /// Put a backup in the place of all there is, in a running server or without one.
+    Restore(Backup),
     /// Issue and withdraw access keys.
     Keys(Keys),
     /// Install and list language runtimes.
     Runtime(Runtime),
+    /// Print the completions for a shell
+    Completions { shell: clap_complete::Shell },
+    /// Print the man page
+    #[command(hide = true)]
+    Manual,
     /// Make contained processes for a server; started by it.
     #[command(hide = true)]
     Launcher,
@@ -72,6 +116,15 @@ struct Up {
     /// Invoke threads; by default one for every two CPUs
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     shards: Option<u16>,
+    /// At Ctrl-C or SIGTERM: how long invocations in flight may take to finish
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    drain_seconds: u32,
+    /// What all logs together may take on the disk
+    #[arg(long, value_name = "MIB", default_value_t = 1_024)]
+    logs_mib: u32,
+    /// How long logs are kept
+    #[arg(long, value_name = "DAYS", default_value_t = 14)]
+    logs_days: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -81,12 +134,49 @@ enum Containment {
 }
 
 #[derive(Debug, Args)]
-struct Status {
+struct Logs {
+    /// The function, with `:VERSION` only that version's
+    #[arg(required_unless_present_any = ["capacity_provider"], conflicts_with = "capacity_provider")]
+    function: Option<String>,
+    /// The system log of a capacity provider instead
+    #[arg(long, value_name = "NAME")]
+    capacity_provider: Option<String>,
+    /// Go on with what is written from now on
+    #[arg(long, short)]
+    follow: bool,
+    /// Only what belongs to this request
+    #[arg(long, value_name = "ID")]
+    request: Option<String>,
+    /// From when on: 90s, 10m, 2h or 1d ago, or 2026-11-22T09:56:03Z; 10m unless given
+    #[arg(long, value_name = "TIME")]
+    since: Option<String>,
     #[command(flatten)]
     address: Address,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct Explain {
+    /// The function, with `:VERSION` only that version
+    function: String,
+    #[command(flatten)]
+    address: Address,
+}
+
+#[derive(Debug, Args)]
+struct Doctor {
+    #[command(flatten)]
+    address: Address,
+    /// Folder of installed runtimes
+    #[arg(long, value_name = "DIR", env = "ONDOL_RUNTIME_DIR")]
+    runtime_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct Backup {
+    file: PathBuf,
+    /// Folder of the server
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/ondol/data", env = "ONDOL_DATA_DIR")]
+    data_dir: PathBuf,
 }
 
 #[derive(Debug, Args)]
@@ -131,9 +221,6 @@ enum RuntimeCommand {
     List {
         #[arg(long, value_name = "DIR", env = "ONDOL_RUNTIME_DIR")]
         runtime_dir: Option<PathBuf>,
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
     },
 }
 
@@ -144,19 +231,35 @@ enum Source {
 }
 
 fn main() -> ExitCode {
-    let done = match Cli::parse().command {
-        Command::Up(up) => server::up(&up),
-        Command::Env(address) => commands::env(&address),
-        Command::Status(status) => commands::status(&status),
-        Command::Keys(keys) => commands::keys(keys.command),
-        Command::Runtime(runtime) => commands::runtime(runtime.command),
+    let Cli { json, command } = Cli::parse();
+    let colour =
+        std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty());
+    let output = Output { json, colour };
+    let done = match command {
+        Command::Up(up) => server::up(&up, output),
+        Command::Env(address) => commands::env(&address, output),
+        Command::Status(address) => commands::status(&address, output),
+        Command::Logs(arguments) => logs::logs(&arguments, output),
+        Command::Explain(arguments) => commands::explain(&arguments, output),
+        Command::Doctor(arguments) => commands::doctor(&arguments, output),
+        Command::Backup(Backup { file, data_dir }) => commands::backup(&data_dir, &file, output),
+        Command::Restore(Backup { file, data_dir }) => commands::restore(&data_dir, &file, output),
+        Command::Keys(keys) => commands::keys(keys.command, output),
+        Command::Runtime(runtime) => commands::runtime(runtime.command, output),
+        Command::Completions { shell } => commands::completions(shell, output),
+        Command::Manual => commands::manual(output),
         Command::Launcher => server::launcher(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
+            if json {
+                eprintln!("{}", serde_json::json!({"error": format!("{error:#}")}));
+            } else {
+                eprintln!("error: {error:#}");
+            }
+            let no_server = error.downcast_ref::<client::NoServer>().is_some();
+            ExitCode::from(if no_server { NO_SERVER } else { FAILED })
         }
     }
 }

@@ -1,43 +1,50 @@
 //! `ondol up`: wires the rooms together and runs until a signal.
 
+use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Child, Stdio};
-use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use ondol_agent::shard::{Environments, ShardEnd};
 use ondol_agent::{AgentConfiguration, Containment as AgentContainment, Machine};
 use ondol_api::{Api, Context};
 use ondol_control::{Control, View};
+use ondol_core::capacity::EnvironmentState;
 use ondol_core::coins::Coins;
 use ondol_core::identity::Home;
 use ondol_invoke::directory::Directory;
-use ondol_invoke::front::accept;
 use ondol_invoke::hosts::HostPolicy;
-use ondol_invoke::shard::{Hop, Shard, Shared};
+use ondol_invoke::shard::Shared;
 use ondol_launcher::{cgroup, channel};
+use ondol_observe::logs::{self, Limits, LogBook, LogSender};
 use ondol_observe::notice;
 use ondol_observe::usage::usage_channel;
-use ondol_protocol::assignment::{Assignment, Report};
+use ondol_protocol::assignment::{Assignment, Generation, Report};
 use ondol_store::Store;
 use ondol_store::artifacts::Artifacts;
-use tokio::sync::{mpsc, watch};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::access_keys::KeyRing;
+use crate::backup::Restorer;
 use crate::commands::{exports, reachable};
-use crate::{Containment, Up, machine, status};
+use crate::pages::ServerPages;
+use crate::{Containment, Output, Up, admin, commands, housekeeping, machine, shards, status};
 
 const REGION: &str = "us-east-1";
 const ACCOUNT_ID: &str = "000000000000";
 /// API calls that may wait for their turn.
 const API_CALLS_MAX: usize = 1_024;
 /// API calls answered at the same time; each may hold a deployment package in memory.
-const API_CALLS_AT_ONCE: usize = 128;
-/// Invocations that may wait for another shard.
-const HOPS_MAX: usize = 1_024;
+const API_CALLS_AT_ONCE: u32 = 128;
+/// One log group may take this part of what all may.
+const LOG_GROUP_SHARE: u64 = 4;
+/// How long the end of environments, and of API calls, is waited for at a stop.
+const SHUTDOWN_WAIT: Duration = Duration::from_secs(5);
 /// The share of the machine's memory that all execution environments together may take, in percent.
 const MEMORY_PERCENT: u64 = 90;
 
@@ -48,7 +55,7 @@ pub fn launcher() -> Result<()> {
     ondol_launcher::serve(&socket).context("the launcher")
 }
 
-pub fn up(arguments: &Up) -> Result<()> {
+pub fn up(arguments: &Up, output: Output) -> Result<()> {
     let contained = arguments.containment == Containment::Container;
     let root = rustix::process::geteuid().is_root();
     if contained && !root {
@@ -75,6 +82,14 @@ pub fn up(arguments: &Up) -> Result<()> {
     let mut launcher = start_launcher(theirs)?;
     let keys = Arc::new(KeyRing::new(data_dir.clone(), arguments.address.listen.is_loopback())?);
     let artifacts = Artifacts::open(data_dir.join("artifacts"))?;
+    housekeeping::require_packages(&store, &artifacts);
+    let limits = Limits {
+        total_bytes: u64::from(arguments.logs_mib) << 20,
+        group_bytes: (u64::from(arguments.logs_mib) << 20) / LOG_GROUP_SHARE,
+        age: Duration::from_secs(u64::from(arguments.logs_days) * 86_400),
+        ..Limits::default()
+    };
+    let (log_sender, log_book) = logs::open(data_dir.join("logs"), limits).context("opening the logs")?;
     let runtime_dir = arguments.runtime_dir.clone().unwrap_or_else(ondol_runtimes::default_folder);
     let session_keys = Arc::clone(&keys);
     let agent = AgentConfiguration {
@@ -95,13 +110,26 @@ pub fn up(arguments: &Up) -> Result<()> {
         );
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let outcome = runtime.block_on(run(
-        arguments,
-        Parts { store, artifacts, keys, agent, launcher: ours, listener, runtime_dir, port },
-    ));
+    let book = log_book.clone();
+    let parts = Parts {
+        store,
+        artifacts,
+        keys,
+        agent,
+        launcher: ours,
+        listener,
+        runtime_dir,
+        port,
+        data_dir: data_dir.clone(),
+        log_sender,
+        log_book,
+    };
+    let outcome = runtime.block_on(run(arguments, output, parts));
     // The agent's socket closes with the runtime; the launcher ends everything it made, and then itself.
     drop(runtime);
     launcher.wait().context("waiting for the launcher")?;
+    book.close();
+    admin::remove(&data_dir);
     outcome
 }
 
@@ -114,139 +142,204 @@ struct Parts {
     listener: TcpListener,
     runtime_dir: std::path::PathBuf,
     port: u16,
+    data_dir: std::path::PathBuf,
+    log_sender: LogSender,
+    log_book: LogBook,
 }
 
-async fn run(arguments: &Up, parts: Parts) -> Result<()> {
+async fn run(arguments: &Up, output: Output, parts: Parts) -> Result<()> {
+    let Parts {
+        store,
+        artifacts,
+        keys,
+        agent,
+        launcher,
+        listener,
+        runtime_dir,
+        port,
+        data_dir,
+        log_sender,
+        log_book,
+    } = parts;
     let home = Home { region: REGION.into(), account_id: ACCOUNT_ID.into() };
     let directory = Directory::new(home.clone());
-    let read_at = directory.read_all(&parts.store);
-    tokio::spawn(Arc::clone(&directory).follow(parts.store.clone(), read_at));
+    let read_at = directory.read_all(&store);
+    tokio::spawn(Arc::clone(&directory).follow(store.clone(), read_at));
     let (usage, book) = usage_channel();
     let book = Arc::new(book);
     let (api_door, api_calls) = mpsc::channel(API_CALLS_MAX);
-    let shards = arguments.shards.map_or_else(|| (machine::cpus() / 2).max(1), usize::from);
-    let facts = status::Facts {
-        endpoint: parts.agent.endpoint.clone(),
-        server_id: parts.agent.server_id.clone(),
-        containment: parts.agent.containment,
-        limits: parts.agent.limits,
+    let shard_count = arguments.shards.map_or_else(|| (machine::cpus() / 2).max(1), usize::from);
+    let facts = Arc::new(status::Facts {
+        endpoint: agent.endpoint.clone(),
+        server_id: agent.server_id.clone(),
+        containment: agent.containment,
+        limits: agent.limits,
         any_architecture: arguments.any_architecture,
-    };
-    let (agent, ends) = Machine::new(parts.agent, parts.launcher, shards).context("starting the agent")?;
+    });
+    let (agent, ends) = Machine::new(agent, launcher, shard_count).context("starting the agent")?;
     let (assignments, assigned) = watch::channel(Arc::new(Assignment::default()));
     let (reports, reported) = watch::channel(Report::default());
     let (views, viewed) = watch::channel(Arc::new(View::default()));
+    let stopping = Arc::<AtomicBool>::default();
     let shared = Shared {
         directory,
-        keys: Arc::clone(&parts.keys) as _,
+        keys: Arc::clone(&keys) as _,
         usage,
         api: api_door,
         hosts: HostPolicy { names: arguments.allow_host.clone() },
+        stopping: Arc::clone(&stopping),
     };
-    start_shards(&parts.listener, ends, &shared)?;
-    let (store, runtime_dir, any_architecture) =
-        (parts.store.clone(), parts.runtime_dir, arguments.any_architecture);
-    let page = {
-        let (store, book, reported) = (store.clone(), Arc::clone(&book), reported.clone());
-        Arc::new(move || status::page(&facts, &store, &reported.borrow(), &viewed.borrow(), &book))
+    shards::start(&listener, ends, &shared, &log_sender)?;
+    let pages = ServerPages {
+        facts,
+        store: store.clone(),
+        reports: reported.clone(),
+        views: viewed,
+        usage: Arc::clone(&book),
+        logs: log_book,
     };
-    let api = Api {
-        context: Context::new(store.clone(), parts.artifacts, home.clone()),
-        keys: parts.keys,
-        status: page,
-    };
-    tokio::spawn(serve_api(api, api_calls));
-    tokio::spawn(async move {
-        let mut tick = tokio::time::interval(std::time::Duration::from_millis(250));
-        loop {
-            tick.tick().await;
-            book.collect();
-        }
-    });
+    let context = Context::new(store.clone(), artifacts.clone(), home.clone());
+    let api = Api { context, keys, pages: Arc::new(pages) };
+    let turns = Arc::new(Semaphore::new(API_CALLS_AT_ONCE as usize));
+    tokio::spawn(serve_api(api, api_calls, Arc::clone(&turns)));
+    tokio::spawn(housekeeping::collect_usage(book));
+    tokio::spawn(housekeeping::collect_packages(store.clone(), artifacts.clone(), assignments.subscribe()));
+    let restorer = Restorer { store: store.clone(), artifacts, data_dir: data_dir.clone() };
+    tokio::spawn(admin::serve(admin::listen(&data_dir)?, restorer));
+    let any_architecture = arguments.any_architecture;
+    let epoch = ondol_observe::clock::wall().0;
     let control = Control {
         store,
         home,
         machine: Box::new(move || machine::facts(&runtime_dir, any_architecture)),
-        assignments,
-        reports: reported,
+        assignments: assignments.clone(),
+        reports: reported.clone(),
         views,
-        coins: Coins::from_seed(seed()?),
-        epoch: ondol_observe::clock::wall().0,
+        coins: Coins::from_seed(shards::seed()?),
+        epoch,
+        logs: log_sender,
     };
-    tokio::spawn(control.run());
-    announce(arguments, parts.port);
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    let control = tokio::spawn(control.run());
+    let mut agent = tokio::spawn(agent.run(assigned, reports));
+    announce(arguments, output, port);
+    notify("READY=1");
+    let mut signals = Signals::new()?;
     tokio::select! {
-        ended = agent.run(assigned, reports) => match ended {
-            Ok(()) => bail!("the control loop ended"),
-            Err(why) => bail!("{why}; no execution environment can run without it"),
+        ended = &mut agent => match ended {
+            Ok(Ok(())) => bail!("the control loop ended"),
+            Ok(Err(why)) => bail!("{why}; no execution environment can run without it"),
+            Err(error) => bail!("the agent failed: {error}"),
         },
-        interrupted = tokio::signal::ctrl_c() => interrupted.context("waiting for Ctrl-C"),
-        _ = terminate.recv() => Ok(()),
+        () = signals.next() => {}
+    }
+    notify("STOPPING=1");
+    stopping.store(true, Ordering::Relaxed);
+    control.abort();
+    let drained =
+        drain(&assignments, reported, epoch, Duration::from_secs(arguments.drain_seconds.into()), &turns);
+    tokio::select! {
+        () = drained => {}
+        // Asked a second time, nothing is waited for.
+        () = signals.next() => notice::warning("asked twice to end: what is in flight is lost"),
+    }
+    Ok(())
+}
+
+/// Lets what is in flight finish, then ends every environment by the protocol, each within a bounded time.
+async fn drain(
+    assignments: &watch::Sender<Arc<Assignment>>,
+    mut reports: watch::Receiver<Report>,
+    epoch: u64,
+    wait: Duration,
+    api_turns: &Semaphore,
+) {
+    let mut environments = assignments.borrow().environments.clone();
+    environments.values_mut().for_each(|environment| environment.draining = true);
+    let last = |number| Generation { epoch, number };
+    assignments.send_replace(Arc::new(Assignment { generation: last(u64::MAX - 1), environments }));
+    let over = |report: &Report| {
+        report.generation == last(u64::MAX - 1)
+            && report.environments.values().all(|e| matches!(e.state, EnvironmentState::Ended { .. }))
+    };
+    let waited = tokio::time::timeout(wait, reports.wait_for(over)).await.is_ok();
+    if !waited {
+        notice::warning(&format!(
+            "what is in flight took longer than {} seconds and is lost",
+            wait.as_secs()
+        ));
+    }
+    assignments
+        .send_replace(Arc::new(Assignment { generation: last(u64::MAX), environments: BTreeMap::new() }));
+    let gone = |report: &Report| {
+        report.environments.values().all(|e| matches!(e.state, EnvironmentState::Ended { .. }))
+    };
+    // Longer than a shutdown by the protocol takes. What is left then ends with the launcher.
+    let _ = tokio::time::timeout(SHUTDOWN_WAIT, reports.wait_for(gone)).await;
+    let _ = tokio::time::timeout(SHUTDOWN_WAIT, api_turns.acquire_many(API_CALLS_AT_ONCE)).await;
+}
+
+/// Ctrl-C and SIGTERM.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
     }
 }
 
-fn announce(arguments: &Up, port: u16) {
-    let text = format!(
-        "Ondol {} is ready. Point AWS tools at it:\n\n{}\n",
-        env!("CARGO_PKG_VERSION"),
-        exports(&arguments.address, port)
-    );
+/// Tells systemd, if it started us as a service of type notify.
+fn notify(state: &str) {
+    if let Some(path) = std::env::var_os("NOTIFY_SOCKET") {
+        let told = std::os::unix::net::UnixDatagram::unbound()
+            .and_then(|socket| socket.send_to(state.as_bytes(), Path::new(&path)));
+        if let Err(error) = told {
+            notice::warning(&format!("telling the service manager {state}: {error}"));
+        }
+    }
+}
+
+fn announce(arguments: &Up, output: Output, port: u16) {
+    let text = if output.json {
+        format!("{}\n", commands::variables(&arguments.address, port))
+    } else {
+        format!(
+            "Ondol {} is ready. Point AWS tools at it:\n\n{}\n",
+            env!("CARGO_PKG_VERSION"),
+            exports(&arguments.address, port)
+        )
+    };
     // Whoever started us may have stopped listening; that is no reason to end.
     let mut out = std::io::stdout();
     let _ =
         std::io::Write::write_all(&mut out, text.as_bytes()).and_then(|()| std::io::Write::flush(&mut out));
 }
 
-/// Each shard has a thread, a single-threaded runtime and a handle on the one listening socket.
-fn start_shards(listener: &TcpListener, ends: Vec<ShardEnd>, shared: &Shared) -> Result<()> {
-    listener.set_nonblocking(true)?;
-    let lines: Vec<(mpsc::Sender<Hop>, mpsc::Receiver<Hop>)> =
-        ends.iter().map(|_| mpsc::channel(HOPS_MAX)).collect();
-    let senders: Vec<mpsc::Sender<Hop>> = lines.iter().map(|(sender, _)| sender.clone()).collect();
-    for (number, (end, (_, hops))) in ends.into_iter().zip(lines).enumerate() {
-        let others = senders
-            .iter()
-            .enumerate()
-            .filter(|(place, _)| *place != number)
-            .map(|(_, sender)| sender.clone())
-            .collect();
-        let (listener, shared, seed) = (listener.try_clone()?, shared.clone(), seed()?);
-        std::thread::Builder::new().name(format!("invoke-{number}")).spawn(move || {
-            let served = run_shard(listener, end, hops, others, shared, seed);
-            if let Err(error) = served {
-                notice::error(&format!("invoke thread {number}: {error:#}"));
-                std::process::exit(1);
-            }
-        })?;
-    }
-    Ok(())
-}
-
-fn run_shard(
-    listener: TcpListener,
-    end: ShardEnd,
-    hops: mpsc::Receiver<Hop>,
-    others: Vec<mpsc::Sender<Hop>>,
-    shared: Shared,
-    seed: u64,
-) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let local = tokio::task::LocalSet::new();
-    local.block_on(&runtime, async move {
-        let listener = tokio::net::TcpListener::from_std(listener)?;
-        let environments = Environments::default();
-        let shard = Rc::new(Shard::new(shared, environments.clone(), others, seed));
-        tokio::task::spawn_local(Rc::clone(&shard).serve_hops(hops));
-        tokio::task::spawn_local(accept(listener, Rc::clone(&shard)));
-        environments.run(end, Rc::new(move |event| shard.gate_event(&event))).await;
-        Ok(())
-    })
+/// Whether a server of ours answers at an address.
+pub fn answers(address: SocketAddr) -> bool {
+    use std::io::{Read as _, Write as _};
+    let wait = Duration::from_secs(1);
+    let asked = std::net::TcpStream::connect_timeout(&address, wait).and_then(|mut stream| {
+        stream.set_read_timeout(Some(wait))?;
+        stream.write_all(b"GET /_ondol/health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    });
+    asked.is_ok_and(|answer| answer.contains("\"running\""))
 }
 
 /// Answers API calls, each in a task of its own.
-async fn serve_api(api: Api, mut calls: mpsc::Receiver<ondol_invoke::shard::ApiCall>) {
-    let turns = Arc::new(tokio::sync::Semaphore::new(API_CALLS_AT_ONCE));
+async fn serve_api(api: Api, mut calls: mpsc::Receiver<ondol_invoke::shard::ApiCall>, turns: Arc<Semaphore>) {
     while let Some((request, answer)) = calls.recv().await {
         let api = api.clone();
         let Ok(turn) = Arc::clone(&turns).acquire_owned().await else { return };
@@ -256,10 +349,6 @@ async fn serve_api(api: Api, mut calls: mpsc::Receiver<ondol_invoke::shard::ApiC
             let _ = answer.send(api.handle(request).await);
         });
     }
-}
-
-fn seed() -> Result<u64> {
-    getrandom::u64().map_err(|error| anyhow::anyhow!("the system gives no random numbers: {error}"))
 }
 
 /// Names what this server makes on the machine, so that servers of other data folders keep theirs, and so do
@@ -292,10 +381,13 @@ fn clean_up(server_id: &str, run_folder: &Path, root: bool) -> Result<()> {
     std::fs::create_dir_all(run_folder).with_context(|| run_folder.display().to_string())
 }
 
-fn start_launcher(socket: OwnedFd) -> Result<Child> {
+pub fn start_launcher(socket: OwnedFd) -> Result<Child> {
+    let failpoints =
+        ondol_failpoint::VARIABLES.iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
     std::process::Command::new("/proc/self/exe")
         .arg("launcher")
         .env_clear()
+        .envs(failpoints)
         .current_dir("/")
         .stdin(Stdio::from(socket))
         .spawn()

@@ -9,6 +9,7 @@ use ondol_core::capacity::{EnvironmentState, Instance};
 use ondol_core::capacity_provider::CapacityProvider;
 use ondol_core::function::{FunctionVersion, LastUpdate};
 use ondol_core::instance_type::by_name;
+use ondol_observe::logs::LogBook;
 use ondol_observe::usage::UsageBook;
 use ondol_protocol::assignment::Report;
 use ondol_store::{Store, keys};
@@ -27,8 +28,15 @@ pub struct Facts {
     pub any_architecture: bool,
 }
 
-pub fn page(facts: &Facts, store: &Store, report: &Report, view: &View, book: &UsageBook) -> Value {
-    let mut notes = Vec::new();
+pub fn page(
+    facts: &Facts,
+    store: &Store,
+    report: &Report,
+    view: &View,
+    book: &UsageBook,
+    logs: &LogBook,
+) -> Value {
+    let mut notes: Vec<String> = store.trouble().into_iter().chain(logs.trouble()).collect();
     let providers: Vec<CapacityProvider> = read(store, keys::CAPACITY_PROVIDERS, &mut notes);
     let instances: Vec<Instance> = read(store, keys::INSTANCES, &mut notes);
     let versions: Vec<FunctionVersion> = read(store, keys::VERSIONS, &mut notes);
@@ -131,6 +139,7 @@ pub fn page(facts: &Facts, store: &Store, report: &Report, view: &View, book: &U
         "capacityProviders": providers.iter().map(shown_provider).collect::<Vec<_>>(),
         "functionVersions": versions.iter().map(shown_version).collect::<Vec<_>>(),
         "usageEventsDropped": book.dropped(),
+        "logLinesLost": logs.lost(),
         "decisions": view.journal.iter().rev().take(50).map(|decision| json!({
             "at": ondol_wire::time::iso_8601_millis(i64::try_from(decision.at.0 / 1_000).unwrap_or_default()),
             "what": decision.what,

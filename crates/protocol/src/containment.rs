@@ -19,6 +19,30 @@ pub enum LauncherRequest {
     Kill {
         environment: EnvironmentId,
     },
+    /// Start the runtime of an environment that was launched with extensions, which come first.
+    StartRuntime {
+        environment: EnvironmentId,
+    },
+    /// Signal one of its first processes; also only where there are extensions.
+    Signal {
+        environment: EnvironmentId,
+        process: Process,
+        signal: Signal,
+    },
+}
+
+/// One of the processes init starts.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Process {
+    Runtime,
+    /// By its place in [`LaunchRequest::extensions`].
+    Extension(usize),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Signal {
+    Terminate,
+    Kill,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +54,10 @@ pub struct LaunchRequest {
     pub command: Vec<String>,
     /// `AWS_LAMBDA_RUNTIME_API` is added by the launcher, who makes the listener.
     pub variables: Vec<(String, String)>,
+    /// Programs that run beside the runtime and are started before it. With any, init stays until all have
+    /// ended and says when each does; without, the environment ends with its runtime.
+    pub extensions: Vec<PathBuf>,
+    pub extension_variables: Vec<(String, String)>,
     pub working_directory: PathBuf,
     /// Control groups from the outermost in; the last is the environment's own.
     pub groups: Vec<GroupLimits>,
@@ -60,6 +88,8 @@ pub enum Mount {
     ReadOnly { source: PathBuf, target: PathBuf },
     /// An empty folder in memory of its own, of bounded size, writable by the function.
     Scratch { target: PathBuf, bytes: u64, files: u64 },
+    /// Folders of the host laid over each other, the last on top; read-only, no devices, no set-user-id.
+    Layers { sources: Vec<PathBuf>, target: PathBuf },
     /// A read-only folder with these small files.
     Files { target: PathBuf, files: Vec<(PathBuf, String)> },
 }
@@ -77,7 +107,8 @@ pub struct GroupLimits {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LauncherEvent {
-    /// Comes with four file descriptors: Runtime API listener, standard output, standard error, log listener.
+    /// Comes with five file descriptors: Runtime API listener, standard output, standard error, what the extensions
+    /// write, log listener.
     Launched {
         environment: EnvironmentId,
     },
@@ -88,6 +119,12 @@ pub enum LauncherEvent {
     },
     Exited {
         environment: EnvironmentId,
+        exit: Exit,
+    },
+    /// One of its first processes ended, and the environment goes on; only where there are extensions.
+    ProcessEnded {
+        environment: EnvironmentId,
+        process: Process,
         exit: Exit,
     },
 }

@@ -2,12 +2,14 @@
 //! environments. Archives are hostile until proven otherwise: nothing leaves the folder, sizes and counts
 //! are bounded by what is really written, and nothing but files, folders and inner links is made.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Read, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Component, Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
+use ondol_failpoint::reach;
 use sha2::{Digest as _, Sha256};
 
 /// Limits of AWS on a package given inline and on what is in it.
@@ -26,13 +28,53 @@ pub enum ArtifactError {
     Zipped,
     #[error("Unzipped size must be smaller than {UNZIPPED_BYTES_MAX} bytes")]
     Unzipped,
+    #[error("The disk of the data folder is full. Nothing was changed. Free some space and try again")]
+    DiskFull,
     #[error("the artifacts folder {0}: {1}")]
     Folder(PathBuf, #[source] io::Error),
+}
+
+impl ArtifactError {
+    fn folder(path: &Path, error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull,
+            _ => Self::Folder(path.to_owned(), error),
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
 pub struct Artifacts {
     folder: PathBuf,
+    /// Packages somebody is about to name in a document, and how many do. Nothing here is removed.
+    pins: Arc<Mutex<BTreeMap<String, usize>>>,
+}
+
+/// A package in the folder that stays there while this lives: time to commit the document that names it.
+#[derive(Debug)]
+pub struct Pinned {
+    pub sha256: String,
+    pins: Arc<Mutex<BTreeMap<String, usize>>>,
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        let mut pins = lock(&self.pins);
+        if let Some(count) = pins.get_mut(&self.sha256) {
+            *count -= 1;
+            if *count == 0 {
+                pins.remove(&self.sha256);
+            }
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl Artifacts {
@@ -41,9 +83,10 @@ impl Artifacts {
             let path = folder.join(inner);
             fs::create_dir_all(&path).map_err(|error| ArtifactError::Folder(path, error))?;
         }
-        let artifacts = Self { folder };
+        let artifacts = Self { folder, pins: Arc::default() };
         // What an earlier server was unpacking when it died.
-        let _ = fs::remove_dir_all(artifacts.incoming()).and_then(|()| fs::create_dir(artifacts.incoming()));
+        let incoming = artifacts.incoming();
+        let _ = fs::remove_dir_all(&incoming).and_then(|()| fs::create_dir(&incoming));
         Ok(artifacts)
     }
 
@@ -60,37 +103,113 @@ impl Artifacts {
         self.folder.join("zip").join(sha256)
     }
 
-    /// Checks, unpacks and keeps a package; gives the hex of its hash. Blocking: call it off the hot path.
-    pub fn put(&self, bytes: &[u8]) -> Result<String, ArtifactError> {
+    /// Keeps a package from being removed, whether or not it is here.
+    pub fn pin(&self, sha256: String) -> Pinned {
+        *lock(&self.pins).entry(sha256.clone()).or_default() += 1;
+        Pinned { sha256, pins: Arc::clone(&self.pins) }
+    }
+
+    /// Checks, unpacks and keeps a package under the hash of its bytes. Blocking: call it off the hot path.
+    pub fn put(&self, bytes: &[u8]) -> Result<Pinned, ArtifactError> {
         if bytes.len() > ZIPPED_BYTES_MAX {
             return Err(ArtifactError::Zipped);
         }
-        let sha256: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-        if self.unpacked(&sha256).exists() && self.zip(&sha256).exists() {
-            return Ok(sha256);
+        let sha256 = hex(&Sha256::digest(bytes));
+        let pinned = self.pin(sha256.clone());
+        if !(self.unpacked(&sha256).exists() && self.zip(&sha256).exists()) {
+            self.unpack(&sha256, bytes)?;
         }
+        Ok(pinned)
+    }
+
+    /// Unpacks beside the place and renames into it, so that what is there is whole, also after a power cut.
+    fn unpack(&self, sha256: &str, bytes: &[u8]) -> Result<(), ArtifactError> {
         let at = |path: &Path| {
             let path = path.to_owned();
-            move |error| ArtifactError::Folder(path, error)
+            move |error: io::Error| ArtifactError::folder(&path, error)
         };
         let fresh = self.incoming().join(format!("{sha256}-{:?}", std::thread::current().id()));
         let _ = fs::remove_dir_all(&fresh);
         let contents = fresh.join("contents");
         fs::create_dir_all(&contents).map_err(at(&contents))?;
-        let unpacked = unpack(bytes, &contents);
-        let kept = unpacked.and_then(|()| {
+        reach("artifacts.before-unpack");
+        let kept = unpack(bytes, &contents).and_then(|()| {
             let zip = fresh.join("zip");
             let mut file = File::create(&zip).map_err(at(&zip))?;
-            file.write_all(bytes).and_then(|()| file.sync_all()).map_err(at(&zip))?;
-            fs::rename(&zip, self.zip(&sha256)).map_err(at(&zip))?;
-            match fs::rename(&contents, self.unpacked(&sha256)) {
+            file.write_all(bytes).map_err(at(&zip))?;
+            // One flush for all of its many files.
+            rustix::fs::syncfs(&file).map_err(|error| at(&fresh)(error.into()))?;
+            reach("artifacts.after-unpack");
+            fs::rename(&zip, self.zip(sha256)).map_err(at(&zip))?;
+            reach("artifacts.between-renames");
+            match fs::rename(&contents, self.unpacked(sha256)) {
                 // The same package came in twice at the same time.
-                Err(_) if self.unpacked(&sha256).exists() => Ok(()),
-                other => other.map_err(at(&contents)),
+                Err(_) if self.unpacked(sha256).exists() => {}
+                other => other.map_err(at(&contents))?,
             }
+            for folder in ["zip", "unpacked"].map(|inner| self.folder.join(inner)) {
+                File::open(&folder).and_then(|open| open.sync_all()).map_err(at(&folder))?;
+            }
+            reach("artifacts.after-renames");
+            Ok(())
         });
         let _ = fs::remove_dir_all(&fresh);
-        kept.map(|()| sha256)
+        kept
+    }
+
+    /// Makes sure that a package is here and unpacked; unpacks it again from its zip if only that is left.
+    pub fn require(&self, sha256: &str) -> Result<(), ArtifactError> {
+        if self.unpacked(sha256).exists() {
+            return Ok(());
+        }
+        let zip = self.zip(sha256);
+        let bytes = fs::read(&zip).map_err(|error| ArtifactError::folder(&zip, error))?;
+        if hex(&Sha256::digest(&bytes)) != sha256 {
+            return Err(ArtifactError::Unreadable(format!("{} is damaged", zip.display())));
+        }
+        self.unpack(sha256, &bytes)
+    }
+
+    /// What a package unpacked to.
+    pub fn unpacked_bytes(&self, sha256: &str) -> u64 {
+        fn below(folder: &Path) -> u64 {
+            let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+            let size = |entry: fs::DirEntry| match entry.metadata() {
+                Ok(found) if found.is_dir() => below(&entry.path()),
+                Ok(found) => found.len(),
+                Err(_) => 0,
+            };
+            entries.map(size).sum()
+        }
+        below(&self.unpacked(sha256))
+    }
+
+    /// Removes every package but the needed and the pinned; gives how many. `needed` is asked while no package
+    /// can be pinned, so what a commit has just named is seen by one or the other.
+    pub fn remove_unneeded(&self, needed: impl FnOnce() -> Option<BTreeSet<String>>) -> usize {
+        let pins = lock(&self.pins);
+        let Some(needed) = needed() else { return 0 };
+        let mut removed = BTreeSet::new();
+        for inner in ["zip", "unpacked"] {
+            for entry in fs::read_dir(self.folder.join(inner)).into_iter().flatten().flatten() {
+                let name = entry.file_name().to_string_lossy().into_owned();
+                if needed.contains(&name) || pins.contains_key(&name) {
+                    continue;
+                }
+                // Out of its place in one step: what has the name of a package is whole, whenever we die.
+                let leaving = self.incoming().join(format!("leaving-{inner}-{name}"));
+                if fs::rename(entry.path(), &leaving).is_ok() {
+                    reach("artifacts.during-removal");
+                    let _ = if leaving.is_dir() {
+                        fs::remove_dir_all(&leaving)
+                    } else {
+                        fs::remove_file(&leaving)
+                    };
+                    removed.insert(name);
+                }
+            }
+        }
+        removed.len()
     }
 }
 
@@ -112,7 +231,7 @@ fn unpack(bytes: &[u8], into: &Path) -> Result<(), ArtifactError> {
             return Err(unreadable(format!("{name:?} goes through a link")));
         }
         let target = into.join(&path);
-        let at = |error| ArtifactError::Folder(target.clone(), error);
+        let at = |error| ArtifactError::folder(&target, error);
         let mode = entry.unix_mode().unwrap_or(0o644);
         match mode & 0o170_000 {
             _ if entry.is_dir() => make_folder(&target).map_err(at)?,
@@ -121,8 +240,12 @@ fn unpack(bytes: &[u8], into: &Path) -> Result<(), ArtifactError> {
                     make_folder(parent).map_err(at)?;
                 }
                 let mut file = File::create(&target).map_err(at)?;
-                let copied = io::copy(&mut (&mut entry).take(left + 1), &mut file)
-                    .map_err(|error| unreadable(format!("{name:?}: {error}")))?;
+                let copied = io::copy(&mut (&mut entry).take(left + 1), &mut file).map_err(|error| {
+                    match ArtifactError::folder(&target, error) {
+                        ArtifactError::DiskFull => ArtifactError::DiskFull,
+                        other => unreadable(format!("{name:?}: {other}")),
+                    }
+                })?;
                 left = left.checked_sub(copied).ok_or(ArtifactError::Unzipped)?;
                 let executable = if mode & 0o111 == 0 { 0o644 } else { 0o755 };
                 file.set_permissions(fs::Permissions::from_mode(executable)).map_err(at)?;
@@ -215,12 +338,30 @@ mod tests {
             ("bin/bootstrap", "y", 0o755),
             ("lib/current", "../bin/bootstrap", 0o120_777),
         ]);
-        let sha256 = artifacts.put(&zip).unwrap();
+        let pinned = artifacts.put(&zip).unwrap();
+        let sha256 = pinned.sha256.clone();
         let folder = artifacts.unpacked(&sha256);
         assert_eq!(fs::read_to_string(folder.join("lib/current")).unwrap(), "y");
         let mode = |path: &str| fs::metadata(folder.join(path)).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode("app.py"), mode("bin/bootstrap"), mode("bin")), (0o644, 0o755, 0o755));
-        assert_eq!(artifacts.put(&zip).unwrap(), sha256);
+        assert_eq!(artifacts.put(&zip).unwrap().sha256, sha256);
+        fs::remove_dir_all(&folder).unwrap();
+        artifacts.require(&sha256).unwrap();
+        assert_eq!(fs::read_to_string(folder.join("lib/current")).unwrap(), "y");
+        fs::remove_dir_all(&artifacts.folder).unwrap();
+    }
+
+    #[test]
+    fn what_nobody_needs_goes_and_what_somebody_is_about_to_name_stays() {
+        let artifacts = artifacts("unneeded");
+        let [needed, pinned, neither] =
+            ["a", "b", "c"].map(|text| artifacts.put(&archive(&[("f", text, 0o644)])).unwrap());
+        let (kept, gone) = (needed.sha256.clone(), neither.sha256.clone());
+        drop((needed, neither));
+        assert_eq!(artifacts.remove_unneeded(|| None), 0, "who needs what could not be read");
+        assert_eq!(artifacts.remove_unneeded(|| Some(BTreeSet::from([kept.clone()]))), 1);
+        let there = |sha256: &str| artifacts.zip(sha256).exists() && artifacts.unpacked(sha256).exists();
+        assert_eq!((there(&kept), there(&pinned.sha256), there(&gone)), (true, true, false));
         fs::remove_dir_all(&artifacts.folder).unwrap();
     }
 

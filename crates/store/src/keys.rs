@@ -5,6 +5,8 @@ pub const CAPACITY_PROVIDERS: &str = "capacity-provider/";
 pub const FUNCTIONS: &str = "function/";
 pub const VERSIONS: &str = "version/";
 pub const INSTANCES: &str = "instance/";
+pub const LAYERS: &str = "layer/";
+pub const LAYER_VERSIONS: &str = "layer-version/";
 
 pub fn capacity_provider(name: &str) -> String {
     format!("{CAPACITY_PROVIDERS}{name}")
@@ -28,6 +30,19 @@ pub fn version(function: &str, version: &str) -> String {
 
 pub fn instance(id: &str) -> String {
     format!("{INSTANCES}{id}")
+}
+
+pub fn layer(name: &str) -> String {
+    format!("{LAYERS}{name}")
+}
+
+pub fn layer_versions_of(name: &str) -> String {
+    format!("{LAYER_VERSIONS}{name}/")
+}
+
+/// Padded, so that keys are in the order of numbers.
+pub fn layer_version(name: &str, version: u64) -> String {
+    format!("{LAYER_VERSIONS}{name}/{version:012}")
 }
 
 /// The function a document belongs to, if it is a function's or a version's.

@@ -4,7 +4,9 @@
 //! answered once it is on disk and in the mirror, so that callers read what they wrote.
 
 pub mod artifacts;
+pub mod backup;
 pub mod keys;
+mod migrations;
 mod sqlite;
 
 use std::collections::BTreeMap;
@@ -18,8 +20,8 @@ use tokio::sync::{oneshot, watch};
 /// The place of a commit in the store's history; also the revision of the documents it wrote.
 pub type Revision = u64;
 
-/// Schema of the documents this build writes. An older one is migrated, a newer one refused.
-pub const SCHEMA_VERSION: u32 = 1;
+/// Schema this build writes. An older folder is migrated at its start, a newer one refused.
+pub const SCHEMA_VERSION: u32 = 2;
 
 /// How many past changes a subscriber may be behind before it must read everything again.
 const CHANGES_KEPT: usize = 10_000;
@@ -36,8 +38,26 @@ pub enum StoreError {
     Newer { folder: PathBuf, found: u32, known: u32 },
     #[error("the data folder {0}: {1}")]
     Folder(PathBuf, #[source] std::io::Error),
+    #[error(
+        "the data folder {0} can't be written ({1}). Make it writable for this user, or give another with --data-dir"
+    )]
+    ReadOnly(PathBuf, String),
+    #[error(
+        "the database in {folder} is damaged: {what}. Restore a backup with: ondol restore FILE --data-dir {folder}. The damaged file is kept beside it"
+    )]
+    Damaged { folder: PathBuf, what: String },
+    #[error(
+        "the data folder {folder} is of schema {found}, this version writes {known}; start its server once, which brings it up to date"
+    )]
+    OtherSchema { folder: PathBuf, found: u32, known: u32 },
     #[error("the database: {0}")]
     Database(#[from] rusqlite::Error),
+    /// The write may be tried again once its cause is gone.
+    #[error("{0}")]
+    Refused(String),
+    /// What is on the disk is not known any more; only a restart reads it again.
+    #[error("{0}")]
+    Failed(String),
     #[error("document {0} cannot be read: {1}")]
     Document(String, #[source] serde_json::Error),
     #[error("the store has stopped")]
@@ -74,6 +94,12 @@ impl Transaction {
         self
     }
 
+    /// A document as another store wrote it, envelope and all.
+    fn put_raw(mut self, key: String, bytes: Arc<[u8]>) -> Self {
+        self.puts.push((key, bytes));
+        self
+    }
+
     pub fn delete(mut self, key: impl Into<String>) -> Self {
         self.deletes.push(key.into());
         self
@@ -102,10 +128,15 @@ pub struct Stored {
 
 impl Stored {
     pub fn read<T: DeserializeOwned>(&self, key: &str) -> Result<T, StoreError> {
-        let envelope: Envelope<T> = serde_json::from_slice(&self.bytes)
-            .map_err(|error| StoreError::Document(key.to_owned(), error))?;
-        Ok(envelope.document)
+        read_document(key, &self.bytes)
     }
+}
+
+/// A document out of its envelope.
+pub fn read_document<T: DeserializeOwned>(key: &str, bytes: &[u8]) -> Result<T, StoreError> {
+    let envelope: Envelope<T> =
+        serde_json::from_slice(bytes).map_err(|error| StoreError::Document(key.to_owned(), error))?;
+    Ok(envelope.document)
 }
 
 /// A key that changed, and the commit that changed it.
@@ -164,6 +195,8 @@ pub struct Store {
     mirror: Arc<RwLock<Mirror>>,
     requests: std::sync::mpsc::Sender<Request>,
     changed: watch::Receiver<Revision>,
+    /// Why the last write was refused; none once one went well.
+    trouble: Arc<RwLock<Option<String>>>,
 }
 
 impl Store {
@@ -212,6 +245,18 @@ impl Store {
     /// Every typed document below a prefix.
     pub fn all<T: DeserializeOwned>(&self, prefix: &str) -> Result<Vec<T>, StoreError> {
         self.scan(prefix, None, usize::MAX).iter().map(|(key, stored)| stored.read(key)).collect()
+    }
+
+    /// Every document as stored, at one moment.
+    pub fn documents(&self) -> BTreeMap<String, Arc<[u8]>> {
+        self.read(|mirror| {
+            mirror.documents.iter().map(|(key, stored)| (key.clone(), Arc::clone(&stored.bytes))).collect()
+        })
+    }
+
+    /// Why nothing can be changed at present, if so.
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 
     pub fn revision(&self) -> Revision {

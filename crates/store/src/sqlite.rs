@@ -1,74 +1,136 @@
 //! The embedded engine: SQLite in WAL mode with `synchronous=FULL`, one writer thread, group commit.
 
 use std::fs::{File, TryLockError};
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, RwLock};
 
-use rusqlite::{Connection, params};
+use ondol_failpoint::reach;
+use rusqlite::{Connection, ErrorCode, params};
+use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 
-use crate::{Committed, Mirror, Request, SCHEMA_VERSION, Store, StoreError, Stored, Transaction};
+use crate::{
+    Committed, Mirror, Request, Revision, SCHEMA_VERSION, Store, StoreError, Stored, Transaction, migrations,
+};
+
+pub(crate) const DATABASE: &str = "ondol.db";
 
 /// Transactions that share one write to disk at most.
 const GROUP_MAX: usize = 256;
 
 pub fn open(folder: &Path) -> Result<Store, StoreError> {
     use std::os::unix::fs::PermissionsExt as _;
-    let in_folder = |error| StoreError::Folder(folder.to_owned(), error);
+    let in_folder = |error: std::io::Error| match error.kind() {
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+            StoreError::ReadOnly(folder.to_owned(), error.to_string())
+        }
+        _ => StoreError::Folder(folder.to_owned(), error),
+    };
     std::fs::create_dir_all(folder).map_err(in_folder)?;
-    // The folder holds code and secrets: for its owner only.
-    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700)).map_err(in_folder)?;
     let lock = File::create(folder.join("lock")).map_err(in_folder)?;
     match lock.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => return Err(StoreError::Locked(folder.to_owned())),
         Err(TryLockError::Error(error)) => return Err(in_folder(error)),
     }
-    let connection = Connection::open(folder.join("ondol.db"))?;
+    // The folder holds code and secrets: for its owner only.
+    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700)).map_err(in_folder)?;
+    let (connection, mirror) = read_all(folder).map_err(|error| explained(folder, error))?;
+    let mirror = Arc::new(RwLock::new(mirror));
+    let revision = mirror.read().map(|mirror| mirror.revision).unwrap_or_default();
+    let (requests, received) = channel();
+    let (changed_sender, changed) = watch::channel(revision);
+    let trouble = Arc::default();
+    let writer = Writer {
+        connection,
+        mirror: Arc::clone(&mirror),
+        changed: changed_sender,
+        trouble: Arc::clone(&trouble),
+        failed: None,
+        _lock: lock,
+    };
+    std::thread::Builder::new()
+        .name("store".into())
+        .spawn(move || writer.run(&received))
+        .map_err(in_folder)?;
+    Ok(Store { mirror, requests, changed, trouble })
+}
+
+/// Opens the database, brings it to this build's schema and reads it, checking every page and document.
+fn read_all(folder: &Path) -> Result<(Connection, Mirror), StoreError> {
+    let mut connection = Connection::open(folder.join(DATABASE))?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     let found: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     if found > SCHEMA_VERSION {
         return Err(StoreError::Newer { folder: folder.to_owned(), found, known: SCHEMA_VERSION });
     }
-    connection.execute_batch(
-        "CREATE TABLE IF NOT EXISTS documents (key TEXT PRIMARY KEY, revision INTEGER NOT NULL, bytes BLOB NOT NULL) WITHOUT ROWID;
-         CREATE TABLE IF NOT EXISTS history (id INTEGER PRIMARY KEY CHECK (id = 0), revision INTEGER NOT NULL);
-         INSERT OR IGNORE INTO history VALUES (0, 0);",
-    )?;
-    connection.pragma_update(None, "user_version", SCHEMA_VERSION)?;
-    let mirror = Arc::new(RwLock::new(load(&connection)?));
-    let revision = mirror.read().map(|mirror| mirror.revision).unwrap_or_default();
-    let (requests, received) = channel();
-    let (changed_sender, changed) = watch::channel(revision);
-    let writer = Writer { connection, mirror: Arc::clone(&mirror), changed: changed_sender, _lock: lock };
-    std::thread::Builder::new()
-        .name("store".into())
-        .spawn(move || writer.run(&received))
-        .map_err(in_folder)?;
-    Ok(Store { mirror, requests, changed })
+    let check: String = connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
+    if check != "ok" {
+        return Err(StoreError::Damaged { folder: folder.to_owned(), what: check.replace('\n', "; ") });
+    }
+    migrations::migrate(&mut connection, found)?;
+    let mirror = load(&connection)?;
+    Ok((connection, mirror))
 }
 
-fn load(connection: &Connection) -> Result<Mirror, StoreError> {
+/// Sqlite's word for a damaged file or a folder it may not write, with what to do about it.
+pub(crate) fn explained(folder: &Path, error: StoreError) -> StoreError {
+    let StoreError::Database(rusqlite::Error::SqliteFailure(code, what)) = &error else { return error };
+    let what = what.clone().unwrap_or_else(|| code.to_string());
+    match code.code {
+        ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => {
+            StoreError::Damaged { folder: folder.to_owned(), what }
+        }
+        ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied => {
+            StoreError::ReadOnly(folder.to_owned(), what)
+        }
+        _ => error,
+    }
+}
+
+pub(crate) fn load(connection: &Connection) -> Result<Mirror, StoreError> {
     let mut mirror = Mirror {
         revision: connection.query_row("SELECT revision FROM history", [], |row| row.get(0))?,
         ..Mirror::default()
     };
-    let mut statement = connection.prepare("SELECT key, revision, bytes FROM documents")?;
-    let rows = statement
-        .query_map([], |row| Ok((row.get::<_, String>(0)?, row.get(1)?, row.get::<_, Vec<u8>>(2)?)))?;
-    for row in rows {
-        let (key, revision, bytes) = row?;
+    let mut statement = connection.prepare("SELECT key, revision, bytes, digest FROM documents")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let (key, revision): (String, Revision) = (row.get(0)?, row.get(1)?);
+        let (bytes, kept): (Vec<u8>, Vec<u8>) = (row.get(2)?, row.get(3)?);
+        if digest(&key, &bytes)[..] != kept[..] {
+            // Sqlite has no checksums of its own; a flipped bit inside a document is found here.
+            let damage = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
+            let what = format!("document {key} isn't what was written");
+            return Err(rusqlite::Error::SqliteFailure(damage, Some(what)).into());
+        }
         mirror.documents.insert(key, Stored { revision, bytes: bytes.into() });
     }
     Ok(mirror)
+}
+
+/// What a document's row is checked by.
+pub(crate) fn digest(key: &str, bytes: &[u8]) -> [u8; 16] {
+    let mut hash = Sha256::new();
+    hash.update((key.len() as u64).to_le_bytes());
+    hash.update(key);
+    hash.update(bytes);
+    let mut short = [0; 16];
+    short.copy_from_slice(&hash.finalize()[..16]);
+    short
 }
 
 struct Writer {
     connection: Connection,
     mirror: Arc<RwLock<Mirror>>,
     changed: watch::Sender<u64>,
+    trouble: Arc<RwLock<Option<String>>>,
+    /// Set when the disk failed: from then on nothing is written, since what a failed `fsync` left is unknown
+    /// and asking again would say nothing about it.
+    failed: Option<String>,
     /// Held for the life of the writer.
     _lock: File,
 }
@@ -91,7 +153,10 @@ impl Writer {
     /// disk refuses, none of them happened.
     fn write(&mut self, group: Vec<Request>) {
         let mut outcomes = Vec::with_capacity(group.len());
-        let written = self.write_all(&group, &mut outcomes);
+        let written = match &self.failed {
+            Some(text) => Err(StoreError::Failed(text.clone())),
+            None => self.write_all(&group, &mut outcomes).map_err(|error| refusal(&error)),
+        };
         if written.is_ok() {
             let mut mirror = self.mirror.write().unwrap_or_else(std::sync::PoisonError::into_inner);
             for ((transaction, _), outcome) in group.iter().zip(&outcomes) {
@@ -103,16 +168,18 @@ impl Writer {
             drop(mirror);
             self.changed.send_replace(revision);
         }
-        let failure = written.err().map(|error| error.to_string());
-        for ((_, answer), outcome) in
-            group.into_iter().zip(outcomes.into_iter().map(Some).chain(std::iter::repeat(None)))
-        {
-            let result = match (&failure, outcome) {
-                (None, Some(outcome)) => Ok(outcome),
-                (failure, _) => Err(StoreError::Database(rusqlite::Error::SqliteFailure(
-                    rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR),
-                    failure.clone(),
-                ))),
+        if let Err(StoreError::Failed(text)) = &written {
+            self.failed = Some(text.clone());
+        }
+        let trouble = written.as_ref().err().map(ToString::to_string);
+        *self.trouble.write().unwrap_or_else(std::sync::PoisonError::into_inner) = trouble;
+        let mut outcomes = outcomes.into_iter();
+        for (_, answer) in group {
+            let result = match (&written, outcomes.next()) {
+                (Ok(()), Some(outcome)) => Ok(outcome),
+                (Err(StoreError::Refused(text)), _) => Err(StoreError::Refused(text.clone())),
+                (Err(error), _) => Err(StoreError::Failed(error.to_string())),
+                (Ok(()), None) => Err(StoreError::Stopped),
             };
             // A caller that went away does not undo what is on disk.
             let _ = answer.send(result);
@@ -148,7 +215,25 @@ impl Writer {
         }
         sql.execute("UPDATE history SET revision = ?1", params![revision])?;
         drop(mirror);
-        sql.commit()
+        reach("store.before-commit");
+        sql.commit()?;
+        reach("store.after-commit");
+        Ok(())
+    }
+}
+
+/// What a failed write means for those who wait for it, and for those who come after.
+fn refusal(error: &rusqlite::Error) -> StoreError {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => StoreError::Refused(
+            "The disk of the data folder is full. Nothing was changed, and ready functions go on. Free some space; changes are then possible again".into(),
+        ),
+        Some(ErrorCode::ReadOnly) => StoreError::Refused(
+            "The data folder can't be written any more. Nothing was changed, and ready functions go on. Make it writable; changes are then possible again".into(),
+        ),
+        _ => StoreError::Failed(format!(
+            "The disk of the data folder failed ({error}). Ready functions go on, but no change is taken any more, since none could be promised to last. Check the disk, then restart the server"
+        )),
     }
 }
 
@@ -157,9 +242,9 @@ fn apply(
     revision: u64,
     transaction: &Transaction,
 ) -> Result<(), rusqlite::Error> {
-    let mut put = sql.prepare_cached("INSERT OR REPLACE INTO documents VALUES (?1, ?2, ?3)")?;
+    let mut put = sql.prepare_cached("INSERT OR REPLACE INTO documents VALUES (?1, ?2, ?3, ?4)")?;
     for (key, bytes) in &transaction.puts {
-        put.execute(params![key, revision, &bytes[..]])?;
+        put.execute(params![key, revision, &bytes[..], &digest(key, bytes)[..]])?;
     }
     let mut delete = sql.prepare_cached("DELETE FROM documents WHERE key = ?1")?;
     for key in &transaction.deletes {
@@ -272,5 +357,99 @@ mod tests {
             }
         };
         assert!(matches!(error, StoreError::Newer { .. }), "{error}");
+    }
+
+    fn fixture(name: &str) -> Folder {
+        let folder = Folder::new(name);
+        std::fs::create_dir_all(&folder.0).unwrap();
+        let kept = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/data-folders/schema-1/ondol.db");
+        std::fs::copy(kept, folder.0.join(DATABASE)).unwrap();
+        folder
+    }
+
+    #[test]
+    fn a_folder_of_schema_1_is_brought_up_to_date() {
+        let folder = fixture("schema-1");
+        let store = Store::open(&folder.0).unwrap();
+        let function: serde_json::Value = store.document("function/kept").unwrap().unwrap().0;
+        assert_eq!(function["configuration"]["layers"], serde_json::json!([]));
+        assert_eq!(function["configuration"]["description"], "kept since schema 1");
+        let version: serde_json::Value = store.document("version/kept/000000000001").unwrap().unwrap().0;
+        assert_eq!(version["serving"]["configuration"]["layers"], serde_json::json!([]));
+        let (documents, revision) = (store.scan("", None, usize::MAX).len(), store.revision());
+        drop(store);
+        let store = reopen(&folder.0);
+        assert_eq!((store.scan("", None, usize::MAX).len(), store.revision()), (documents, revision));
+    }
+
+    #[tokio::test]
+    async fn damage_is_found_at_the_start_and_named() {
+        let folder = Folder::new("damaged");
+        let store = Store::open(&folder.0).unwrap();
+        let long = "a text to be found in the file ".repeat(200);
+        store.commit(Transaction::default().put("f/a", &long)).await.unwrap();
+        drop(store);
+        drop(reopen(&folder.0));
+        let path = folder.0.join(DATABASE);
+        let whole = std::fs::read(&path).unwrap();
+        let place = whole.windows(20).position(|window| window == b"a text to be found i").unwrap();
+        let error_with = |place: usize, length: usize| {
+            let mut bytes = whole.clone();
+            bytes[place..place + length].iter_mut().for_each(|byte| *byte ^= 0x01);
+            std::fs::write(&path, bytes).unwrap();
+            loop {
+                match Store::open(&folder.0) {
+                    Err(StoreError::Locked(_)) => std::thread::yield_now(),
+                    other => break other.unwrap_err(),
+                }
+            }
+        };
+        for (place, length, what) in [(place, 1, "document f/a"), (100, 4_000, ""), (0, 16, "")] {
+            let error = error_with(place, length);
+            assert!(matches!(&error, StoreError::Damaged { .. }), "{error:?}");
+            let text = error.to_string();
+            assert!(text.contains("ondol restore") && text.contains(what), "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_backup_holds_all_of_a_store_in_use_and_brings_it_back() {
+        use crate::artifacts::Artifacts;
+        use crate::backup;
+        let (from, to) = (Folder::new("backup"), Folder::new("restored"));
+        let store = Store::open(&from.0).unwrap();
+        let artifacts = Artifacts::open(from.0.join("artifacts")).unwrap();
+        let mut writer = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+        writer.start_file("f", zip::write::SimpleFileOptions::default()).unwrap();
+        let package = artifacts.put(&writer.finish().unwrap().into_inner()).unwrap().sha256.clone();
+        store.commit(Transaction::default().put("f/a", &package).put("f/b", &2)).await.unwrap();
+        let needed = |_: &std::collections::BTreeMap<_, _>| Ok([package.clone()].into());
+        let file = from.0.join("backup");
+        let write = |folder: &Path, file: &Path| {
+            backup::write(folder, file, "now", &needed, &[("keys", b"k".to_vec())])
+        };
+        let made = write(&from.0, &file).unwrap();
+        assert_eq!((made.documents, made.artifacts), (2, 1));
+
+        let other = Store::open(&to.0).unwrap();
+        other.commit(Transaction::default().put("f/c", &3)).await.unwrap();
+        let artifacts = Artifacts::open(to.0.join("artifacts")).unwrap();
+        let checked = backup::read(&file, &artifacts).unwrap();
+        assert_eq!(checked.extra["keys"], b"k");
+        checked.commit(&other).await.unwrap();
+        assert_eq!((other.document("f/b").unwrap(), other.get("f/c").is_none()), (Some((2, 2)), true));
+        let again = write(&to.0, &to.0.join("backup")).unwrap();
+        assert_eq!(again.state_sha256, made.state_sha256);
+
+        let whole = std::fs::read(&file).unwrap();
+        for place in (0..whole.len()).step_by(7) {
+            let mut bytes = whole.clone();
+            bytes[place] ^= 0x10;
+            std::fs::write(&file, &bytes).unwrap();
+            // A bit that nothing depends on (a date in the zip's own head) may go unseen; a wrong state may not.
+            if let Ok(checked) = backup::read(&file, &artifacts) {
+                assert_eq!(checked.manifest.state_sha256, made.state_sha256, "byte {place}");
+            }
+        }
     }
 }

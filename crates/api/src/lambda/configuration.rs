@@ -52,6 +52,7 @@ pub struct Settings {
     pub logging_config: Option<types::LoggingConfig>,
     pub capacity_provider_config: Option<types::CapacityProviderConfig>,
     pub architectures: Option<Vec<String>>,
+    pub layers: Option<Vec<String>>,
 }
 
 /// Settings that have no effect here, each with whether the request uses it.
@@ -96,6 +97,7 @@ pub fn create(context: &Context, name: &str, settings: Settings) -> Result<Funct
             concurrency_is_chosen: false,
             memory_gib_per_vcpu_hundredths: RATIO_HUNDREDTHS_DEFAULT,
         },
+        layers: Vec::new(),
     };
     update(context, start, settings)
 }
@@ -139,6 +141,9 @@ pub fn update(
         settings.architectures.and_then(|list| list.first().and_then(|name| Architecture::parse(name)))
     {
         to.architecture = architecture;
+    }
+    if let Some(arns) = settings.layers {
+        to.layers = super::layers::resolve(context, &arns)?;
     }
     if let Some(config) = settings.capacity_provider_config {
         managed(&mut to, config)?;

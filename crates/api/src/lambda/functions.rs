@@ -2,7 +2,7 @@
 
 use ondol_core::function::{Code, Function, FunctionVersion, VersionState};
 use ondol_core::identity::Qualifier;
-use ondol_store::artifacts::ArtifactError;
+use ondol_store::artifacts::{ArtifactError, Pinned};
 use ondol_store::{Precondition, Revision, Transaction, keys};
 use ondol_wire::Blob;
 use ondol_wire::fault::Fault;
@@ -31,7 +31,6 @@ pub async fn create(context: &Context, input: CreateFunctionRequest) -> Result<F
         ),
         ("KMSKeyArn", input.kms_key_arn.is_some_and(|arn| !arn.is_empty())),
         ("TracingConfig Active", is_active(input.tracing_config.as_ref())),
-        ("Layers", input.layers.is_some_and(|layers| !layers.is_empty())),
         ("FileSystemConfigs", input.file_system_configs.is_some_and(|configs| !configs.is_empty())),
         ("CodeSigningConfigArn", input.code_signing_config_arn.is_some()),
         ("ImageConfig", input.image_config.is_some()),
@@ -59,6 +58,7 @@ pub async fn create(context: &Context, input: CreateFunctionRequest) -> Result<F
         logging_config: input.logging_config,
         capacity_provider_config: input.capacity_provider_config,
         architectures: input.architectures,
+        layers: input.layers,
     };
     let configuration = configuration::create(context, &name, settings)?;
     let given = input.code.unwrap_or_default();
@@ -67,7 +67,8 @@ pub async fn create(context: &Context, input: CreateFunctionRequest) -> Result<F
         ("ImageUri", given.image_uri.is_some()),
         ("SourceKMSKeyArn", given.source_kms_key_arn.is_some()),
     ];
-    let code = store_code(context, given.zip_file, &elsewhere).await?;
+    let (code, _pinned) = store_code(context, given.zip_file, &elsewhere, "function code").await?;
+    let _layers = super::layers::check_size(context, &code, &configuration.layers).await?;
     let publishes = input.publish == Some(true) || input.publish_to.is_some();
     let function = Function {
         configuration,
@@ -124,17 +125,23 @@ fn uses_snap_start(snap_start: Option<&types::SnapStart>) -> bool {
     snap_start.is_some_and(|snap_start| snap_start.apply_on.as_deref() == Some("PublishedVersions"))
 }
 
-/// Checks and keeps a deployment package, off this thread.
-async fn store_code(context: &Context, zip: Option<Blob>, elsewhere: &[(&str, bool)]) -> Result<Code, Fault> {
+/// Checks and keeps a deployment package, off this thread. It stays while the pin lives: until the document that
+/// names it is committed.
+pub async fn store_code(
+    context: &Context,
+    zip: Option<Blob>,
+    elsewhere: &[(&str, bool)],
+    what: &str,
+) -> Result<(Code, Pinned), Fault> {
     refuse(elsewhere)?;
     let Some(Blob(bytes)) = zip else {
-        return Err(invalid("Please provide a source for function code."));
+        return Err(invalid(format!("Please provide a source for {what}.")));
     };
     let size_bytes = bytes.len() as u64;
     let artifacts = context.artifacts.clone();
     let stored = tokio::task::spawn_blocking(move || artifacts.put(&bytes)).await;
     match stored {
-        Ok(Ok(sha256)) => Ok(Code { sha256, size_bytes }),
+        Ok(Ok(pinned)) => Ok((Code { sha256: pinned.sha256.clone(), size_bytes }, pinned)),
         Ok(Err(error @ ArtifactError::Zipped)) => {
             Err(Fault::new("RequestEntityTooLargeException", 413, error.to_string()))
         }
@@ -190,7 +197,8 @@ pub async fn update_code(
         ("S3Bucket", input.s3_bucket.is_some() || input.s3_key.is_some()),
         ("SourceKMSKeyArn", input.source_kms_key_arn.is_some()),
     ];
-    let code = store_code(context, input.zip_file, &elsewhere).await?;
+    let (code, _pinned) = store_code(context, input.zip_file, &elsewhere, "function code").await?;
+    let _layers = super::layers::check_size(context, &code, &function.configuration.layers).await?;
     let settings = || Settings { architectures: input.architectures.clone(), ..Settings::default() };
     let publishes = input.publish == Some(true) || input.publish_to.is_some();
     change_latest(context, &name, input.revision_id.as_deref(), input.dry_run == Some(true), |function| {
@@ -221,7 +229,6 @@ pub async fn update_configuration(
         ),
         ("KMSKeyArn", input.kms_key_arn.as_ref().is_some_and(|arn| !arn.is_empty())),
         ("TracingConfig Active", is_active(input.tracing_config.as_ref())),
-        ("Layers", input.layers.as_ref().is_some_and(|layers| !layers.is_empty())),
         ("FileSystemConfigs", input.file_system_configs.as_ref().is_some_and(|configs| !configs.is_empty())),
         ("ImageConfig", input.image_config.is_some()),
         ("SnapStart", uses_snap_start(input.snap_start.as_ref())),
@@ -242,7 +249,11 @@ pub async fn update_configuration(
         logging_config: input.logging_config.clone(),
         capacity_provider_config: input.capacity_provider_config.clone(),
         architectures: None,
+        layers: input.layers.clone(),
     };
+    let named = super::layers::resolve(context, input.layers.as_deref().unwrap_or_default())?;
+    let (function, _) = names::living_function(context, &name)?;
+    let _layers = super::layers::check_size(context, &function.code, &named).await?;
     change_latest(context, &name, input.revision_id.as_deref(), false, |function| {
         function.configuration = configuration::update(context, function.configuration.clone(), settings())?;
         Ok(None)

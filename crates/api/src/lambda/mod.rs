@@ -4,6 +4,7 @@ mod account;
 mod capacity_providers;
 mod configuration;
 mod functions;
+mod layers;
 mod names;
 mod scaling_configs;
 mod tags;
@@ -71,6 +72,12 @@ operations! {
     "ListFunctions" => functions::list,
     "PublishVersion" => versions::publish,
     "ListVersionsByFunction" => versions::list,
+    "PublishLayerVersion" => layers::publish,
+    "GetLayerVersion" => layers::get,
+    "GetLayerVersionByArn" => layers::get_by_arn,
+    "ListLayers" => layers::list,
+    "ListLayerVersions" => layers::list_versions,
+    "DeleteLayerVersion" => layers::delete,
     "TagResource" => tags::tag,
     "UntagResource" => tags::untag,
     "ListTags" => tags::list,

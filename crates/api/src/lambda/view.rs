@@ -4,8 +4,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ondol_core::capacity_provider::{CapacityProvider, ScalingMode, TypeFilter};
 use ondol_core::function::{
-    Code, Function, FunctionConfiguration, FunctionVersion, LastUpdate, ManagedInstancesConfig, Reason,
-    ScalingConfig, VersionState,
+    Code, Function, FunctionConfiguration, FunctionVersion, LastUpdate, LayerReference,
+    ManagedInstancesConfig, Reason, ScalingConfig, VersionState,
 };
 use ondol_core::identity::{Home, LATEST};
 use ondol_wire::lambda::types;
@@ -82,7 +82,16 @@ fn configuration(home: &Home, of: &FunctionConfiguration, code: &Code) -> types:
             log_group: Some(of.logging.log_group.clone()),
         }),
         capacity_provider_config: Some(managed_instances(home, &of.managed_instances)),
+        layers: (!of.layers.is_empty()).then(|| of.layers.iter().map(layer).collect()),
         config_sha256: Some(STANDARD.encode(sha256(&canonical))),
+        ..Default::default()
+    }
+}
+
+fn layer(of: &LayerReference) -> types::Layer {
+    types::Layer {
+        arn: Some(of.arn.clone()),
+        code_size: i64::try_from(of.code.size_bytes).ok(),
         ..Default::default()
     }
 }

@@ -1,0 +1,188 @@
+//! What an environment says, on its way to whoever keeps or wants it: the log store, extensions that subscribed,
+//! callers who asked for the tail. Levels decide here; so does the bound on how much one environment may write.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use ondol_core::identity::RequestId;
+use ondol_observe::clock;
+use ondol_observe::logs::{Entry, LogSender, LogStream, Record};
+use ondol_observe::platform::{self, Level, Status};
+use ondol_protocol::assignment::EnvironmentAssignment;
+use serde_json::{Value, json};
+
+use crate::budget::Budget;
+use crate::telemetry::{Kind, Subscription};
+
+/// What one environment may keep: this much at once, and this much each second. A flood beyond it is counted.
+const KEPT_BYTES_BURST: u64 = 16 << 20;
+const KEPT_BYTES_PER_SECOND: u64 = 4 << 20;
+/// Platform events of the initialisation, kept for extensions that subscribe during it.
+const EARLY_EVENTS_MAX: usize = 64;
+
+/// Lines that were not kept, until they are told of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Dropped {
+    records: u64,
+    bytes: u64,
+}
+
+#[derive(Debug)]
+pub struct Journal {
+    stream: Arc<LogStream>,
+    sender: LogSender,
+    application_level: Level,
+    system_level: Level,
+    budget: Budget,
+    dropped: Cell<Dropped>,
+    subscriptions: RefCell<Vec<Rc<Subscription>>>,
+    early: RefCell<Option<Vec<Value>>>,
+}
+
+impl Journal {
+    pub fn new(stream: Arc<LogStream>, sender: LogSender, assignment: &EnvironmentAssignment) -> Self {
+        let logging = &assignment.publication.configuration.logging;
+        Self {
+            stream,
+            sender,
+            application_level: Level::parse(&logging.application_log_level),
+            system_level: Level::parse(&logging.system_log_level),
+            budget: Budget::new(KEPT_BYTES_BURST, KEPT_BYTES_PER_SECOND),
+            dropped: Cell::default(),
+            subscriptions: RefCell::default(),
+            early: RefCell::new(Some(Vec::new())),
+        }
+    }
+
+    pub fn stream(&self) -> &LogStream {
+        &self.stream
+    }
+
+    /// Whether there is room for what comes now. If not, the reader does not look at lines at all.
+    pub fn has_room(&self) -> bool {
+        self.budget.has_room()
+    }
+
+    /// Counts lines nobody looked at.
+    pub fn drop_lines(&self, records: u64, bytes: u64) {
+        let dropped = self.dropped.get();
+        self.dropped.set(Dropped { records: dropped.records + records, bytes: dropped.bytes + bytes });
+    }
+
+    /// One line of the function or of an extension. False if its level is below the configured one.
+    pub fn line(&self, kind: Kind, text: &str, request: Option<RequestId>) -> bool {
+        if self.application_level > Level::Trace && level_of(text) < self.application_level {
+            return false;
+        }
+        self.tell_of_dropped();
+        self.budget.spend(text.len() as u64 + 1);
+        let subscriptions = self.subscriptions.borrow();
+        if subscriptions.iter().any(|subscription| subscription.wants(kind)) {
+            let record = serde_json::from_str::<Value>(text).ok().filter(Value::is_object);
+            let record = record.unwrap_or_else(|| Value::String(text.into()));
+            let event = platform::event(clock::epoch_millis(), kind.name(), &record).to_string();
+            subscriptions.iter().filter(|s| s.wants(kind)).for_each(|s| s.push(&event));
+        }
+        self.keep(request, Entry::Text(text.into()), text.len() as u64 + 1);
+        true
+    }
+
+    fn keep(&self, request: Option<RequestId>, entry: Entry, bytes: u64) {
+        let epoch_micros = u64::try_from(clock::epoch_millis()).unwrap_or_default() * 1_000;
+        if !self.sender.send(Record { stream: Arc::clone(&self.stream), epoch_micros, request, entry }) {
+            self.drop_lines(1, bytes);
+        }
+    }
+
+    /// Says how much was not kept, as soon as there is room again.
+    pub fn tell_of_dropped(&self) {
+        let Dropped { records, bytes } = self.dropped.take();
+        if records == 0 {
+            return;
+        }
+        let reason = format!(
+            "The function wrote more than {} MiB and then more than {} MiB each second.",
+            KEPT_BYTES_BURST >> 20,
+            KEPT_BYTES_PER_SECOND >> 20
+        );
+        let record = json!({"reason": reason, "droppedRecords": records, "droppedBytes": bytes});
+        self.platform("platform.logsDropped", Level::Warn, &record);
+    }
+
+    /// An event of the platform that is no invocation's.
+    pub fn platform(&self, kind: &str, level: Level, record: &Value) {
+        let event = platform::event(clock::epoch_millis(), kind, record);
+        if let Some(early) = self.early.borrow_mut().as_mut().filter(|early| early.len() < EARLY_EVENTS_MAX) {
+            early.push(event.clone());
+        }
+        let text = event.to_string();
+        let subscriptions = self.subscriptions.borrow();
+        subscriptions.iter().filter(|s| s.wants(Kind::Platform)).for_each(|s| s.push(&text));
+        if level >= self.system_level {
+            self.keep(None, Entry::Text(text.into()), 0);
+        }
+    }
+
+    pub fn start(&self, request: RequestId) {
+        self.invocation(request, Entry::Start, Level::Info, || {
+            platform::start(clock::epoch_millis(), request, &self.stream.version, &self.stream.function_arn)
+        });
+    }
+
+    pub fn report(&self, request: RequestId, duration_micros: u64, status: Status) {
+        let level = if status == Status::Success { Level::Info } else { Level::Warn };
+        self.invocation(request, Entry::Report { duration_micros, status }, level, || {
+            platform::report(clock::epoch_millis(), request, duration_micros, status)
+        });
+    }
+
+    fn invocation(&self, request: RequestId, entry: Entry, level: Level, event: impl Fn() -> Value) {
+        let subscriptions = self.subscriptions.borrow();
+        if subscriptions.iter().any(|s| s.wants(Kind::Platform)) {
+            let text = event().to_string();
+            subscriptions.iter().filter(|s| s.wants(Kind::Platform)).for_each(|s| s.push(&text));
+        }
+        if level >= self.system_level {
+            self.keep(Some(request), entry, 0);
+        }
+    }
+
+    /// Adds or replaces an extension's subscription; it gets the platform events since the start.
+    pub fn subscribe(&self, subscription: Rc<Subscription>) {
+        if subscription.wants(Kind::Platform) {
+            self.early.borrow().iter().flatten().for_each(|event| subscription.push(&event.to_string()));
+        }
+        let mut subscriptions = self.subscriptions.borrow_mut();
+        subscriptions.retain(|other| other.owner != subscription.owner);
+        subscriptions.push(subscription);
+    }
+
+    /// The initialisation is over: nobody subscribes any more.
+    pub fn close_subscriptions(&self) {
+        *self.early.borrow_mut() = None;
+    }
+
+    pub fn takes_subscriptions(&self) -> bool {
+        self.early.borrow().is_some()
+    }
+
+    /// Sends what subscribers wait for without waiting for more.
+    pub fn flush(&self) {
+        self.subscriptions.borrow().iter().for_each(|subscription| subscription.flush());
+    }
+}
+
+/// The `level` of a line in JSON; INFO for anything else, as on AWS.
+fn level_of(text: &str) -> Level {
+    #[derive(serde::Deserialize)]
+    struct Line<'a> {
+        #[serde(borrow, default)]
+        level: Option<std::borrow::Cow<'a, str>>,
+    }
+    if !text.starts_with('{') {
+        return Level::Info;
+    }
+    let line: Result<Line<'_>, _> = serde_json::from_str(text);
+    line.ok().and_then(|line| line.level).map_or(Level::Info, |level| Level::parse(&level))
+}

@@ -1,0 +1,67 @@
+//! The invoke threads: each with a runtime, environments, a gate and a handle on the one listening socket.
+
+use std::net::TcpListener;
+use std::rc::Rc;
+
+use anyhow::Result;
+use ondol_agent::shard::{Environments, ShardEnd};
+use ondol_invoke::front::accept;
+use ondol_invoke::shard::{Hop, Shard, Shared};
+use ondol_observe::logs::LogSender;
+use ondol_observe::notice;
+use tokio::sync::mpsc;
+
+/// Invocations that may wait for another shard.
+const HOPS_MAX: usize = 1_024;
+
+/// Each shard has a thread, a single-threaded runtime and a handle on the one listening socket.
+pub fn start(listener: &TcpListener, ends: Vec<ShardEnd>, shared: &Shared, logs: &LogSender) -> Result<()> {
+    listener.set_nonblocking(true)?;
+    let lines: Vec<(mpsc::Sender<Hop>, mpsc::Receiver<Hop>)> =
+        ends.iter().map(|_| mpsc::channel(HOPS_MAX)).collect();
+    let senders: Vec<mpsc::Sender<Hop>> = lines.iter().map(|(sender, _)| sender.clone()).collect();
+    for (number, (end, (_, hops))) in ends.into_iter().zip(lines).enumerate() {
+        let others = senders
+            .iter()
+            .enumerate()
+            .filter(|(place, _)| *place != number)
+            .map(|(_, sender)| sender.clone())
+            .collect();
+        let (listener, shared, seed) = (listener.try_clone()?, shared.clone(), seed()?);
+        let logs = logs.clone();
+        std::thread::Builder::new().name(format!("invoke-{number}")).spawn(move || {
+            let served = run(listener, end, hops, others, shared, logs, seed);
+            if let Err(error) = served {
+                notice::error(&format!("invoke thread {number}: {error:#}"));
+                std::process::exit(1);
+            }
+        })?;
+    }
+    Ok(())
+}
+
+fn run(
+    listener: TcpListener,
+    end: ShardEnd,
+    hops: mpsc::Receiver<Hop>,
+    others: Vec<mpsc::Sender<Hop>>,
+    shared: Shared,
+    logs: LogSender,
+    seed: u64,
+) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let local = tokio::task::LocalSet::new();
+    local.block_on(&runtime, async move {
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        let environments = Environments::new(logs);
+        let shard = Rc::new(Shard::new(shared, environments.clone(), others, seed));
+        tokio::task::spawn_local(Rc::clone(&shard).serve_hops(hops));
+        tokio::task::spawn_local(accept(listener, Rc::clone(&shard)));
+        environments.run(end, Rc::new(move |event| shard.gate_event(&event))).await;
+        Ok(())
+    })
+}
+
+pub fn seed() -> Result<u64> {
+    getrandom::u64().map_err(|error| anyhow::anyhow!("the system gives no random numbers: {error}"))
+}
