@@ -52,9 +52,10 @@ def zip_of(files):
 
 
 class Server:
-    def __init__(self, folder=None, *flags):
+    def __init__(self, folder=None, *flags, environment=None):
         self.folder = folder or tempfile.mkdtemp(prefix="ondol-test-")
         self.flags = flags
+        self.environment = environment or {}
         self.start()
 
     def start(self):
@@ -63,6 +64,7 @@ class Server:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            env=os.environ | self.environment,
         )
         seen = ""
         for line in self.process.stdout:

@@ -1,20 +1,20 @@
 //! The public door of one shard: accepts connections, keeps web pages out, and parts invocations from the rest.
 
-use std::cell::Cell;
 use std::convert::Infallible;
+use std::pin::pin;
 use std::rc::Rc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use hyper::body::Incoming;
-use hyper::header::{CONNECTION, HOST, HeaderValue, ORIGIN};
+use hyper::header::{HOST, HeaderValue, ORIGIN};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use ondol_protocol::invocation::Deliver;
 use ondol_wire::fault::Fault;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinSet;
 
 use crate::answer::{Body, failure, whole};
 use crate::invocation::invoke;
@@ -26,51 +26,65 @@ const HEAD_SECONDS_MAX: u64 = 60;
 /// Connections of one shard at the same time.
 const CONNECTIONS_MAX: usize = 8_192;
 
-/// Accepts connections until the task is dropped.
-pub async fn accept<D: Deliver + 'static>(listener: TcpListener, shard: Rc<Shard<D>>) {
-    let open = Rc::new(Cell::new(0_usize));
+/// Accepts connections until `stopping` says to end; comes back when the last has been answered.
+pub async fn accept<D: Deliver + 'static>(
+    listener: TcpListener,
+    shard: Rc<Shard<D>>,
+    mut stopping: watch::Receiver<bool>,
+) {
+    let mut connections = JoinSet::new();
     loop {
-        let Ok((stream, _)) = listener.accept().await else {
-            // Out of descriptors, most likely: let others finish before the next try.
-            tokio::time::sleep(Duration::from_millis(10)).await;
-            continue;
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            Some(_) = connections.join_next() => continue,
+            // A sender that is gone is a server that ends.
+            _ = stopping.wait_for(|stopping| *stopping) => break,
         };
-        if open.get() >= CONNECTIONS_MAX {
-            continue;
+        match accepted {
+            Ok((stream, _)) if connections.len() < CONNECTIONS_MAX => {
+                connections.spawn_local(serve(Rc::clone(&shard), stream, stopping.clone()));
+            }
+            Ok(_) => {}
+            // Out of descriptors, most likely: let others finish before the next try.
+            Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
         }
-        open.set(open.get() + 1);
-        let (shard, open) = (Rc::clone(&shard), Rc::clone(&open));
-        tokio::task::spawn_local(async move {
-            // An error ends this connection only, and its client sees it.
-            let _ = serve(shard, stream).await;
-            open.set(open.get() - 1);
-        });
     }
+    // From here on nobody can connect; what is open is answered.
+    drop(listener);
+    while connections.join_next().await.is_some() {}
 }
 
-async fn serve<D: Deliver + 'static>(shard: Rc<Shard<D>>, stream: TcpStream) -> Result<(), hyper::Error> {
+async fn serve<D: Deliver + 'static>(
+    shard: Rc<Shard<D>>,
+    stream: TcpStream,
+    mut stopping: watch::Receiver<bool>,
+) {
     let _ = stream.set_nodelay(true);
     let service = service_fn(move |request| {
         let shard = Rc::clone(&shard);
         async move { Ok::<_, Infallible>(route(&shard, request).await) }
     });
-    hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(Duration::from_secs(HEAD_SECONDS_MAX))
-        .serve_connection(TokioIo::new(stream), service)
-        .await
+    let mut connection = pin!(
+        hyper::server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(Duration::from_secs(HEAD_SECONDS_MAX))
+            .serve_connection(TokioIo::new(stream), service)
+    );
+    // An error ends this connection only, and its client sees it.
+    let stopped = tokio::select! {
+        _ = connection.as_mut() => false,
+        _ = stopping.wait_for(|stopping| *stopping) => true,
+    };
+    if stopped {
+        connection.as_mut().graceful_shutdown();
+        let _ = connection.await;
+    }
 }
 
 async fn route<D: Deliver>(shard: &Shard<D>, request: Request<Incoming>) -> Response<Body> {
     let header = |name| request.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
     if let Err(why) = shard.hosts.admits(header(HOST), header(ORIGIN)) {
         return failure(&Fault::new("AccessDeniedException", 403, why), "");
-    }
-    if shard.stopping.load(Ordering::Relaxed) {
-        let text = "The server is shutting down; it finishes what it has and takes nothing new.";
-        let mut answer = failure(&Fault::new("ServiceUnavailableException", 503, text), "");
-        answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-        return answer;
     }
     if request.method() == Method::POST {
         let function = request

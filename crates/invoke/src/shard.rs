@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use bytes::Bytes;
 use hyper::body::Incoming;
@@ -37,8 +36,6 @@ pub struct Shared {
     pub usage: UsageSender,
     pub api: ApiDoor,
     pub hosts: HostPolicy,
-    /// Set once the server shuts down: nothing new is taken.
-    pub stopping: Arc<AtomicBool>,
 }
 
 /// Single-threaded: nothing in it is locked.
@@ -49,7 +46,6 @@ pub struct Shard<D> {
     pub(crate) usage: UsageSender,
     pub(crate) api: ApiDoor,
     pub(crate) hosts: HostPolicy,
-    pub(crate) stopping: Arc<AtomicBool>,
     gate: RefCell<Gate>,
     coins: RefCell<Coins>,
     agent: D,
@@ -58,9 +54,9 @@ pub struct Shard<D> {
 
 impl<D: Deliver> Shard<D> {
     pub fn new(shared: Shared, agent: D, others: Vec<mpsc::Sender<Hop>>, seed: u64) -> Self {
-        let Shared { directory, keys, usage, api, hosts, stopping } = shared;
+        let Shared { directory, keys, usage, api, hosts } = shared;
         let (gate, coins) = (RefCell::default(), RefCell::new(Coins::from_seed(seed)));
-        Self { directory, keys, usage, api, hosts, stopping, gate, coins, agent, others }
+        Self { directory, keys, usage, api, hosts, gate, coins, agent, others }
     }
 
     /// What the agent says of its environments here.

@@ -6,7 +6,6 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -33,6 +32,7 @@ use crate::access_keys::KeyRing;
 use crate::backup::Restorer;
 use crate::commands::{exports, reachable};
 use crate::pages::ServerPages;
+use crate::shards::Doors;
 use crate::{Containment, Output, Up, admin, commands, housekeeping, machine, shards, status};
 
 const REGION: &str = "us-east-1";
@@ -180,16 +180,18 @@ async fn run(arguments: &Up, output: Output, parts: Parts) -> Result<()> {
     let (assignments, assigned) = watch::channel(Arc::new(Assignment::default()));
     let (reports, reported) = watch::channel(Report::default());
     let (views, viewed) = watch::channel(Arc::new(View::default()));
-    let stopping = Arc::<AtomicBool>::default();
+    let (stopping, stopped) = watch::channel(false);
+    let (open, mut still_open) = mpsc::channel(1);
     let shared = Shared {
         directory,
         keys: Arc::clone(&keys) as _,
         usage,
         api: api_door,
         hosts: HostPolicy { names: arguments.allow_host.clone() },
-        stopping: Arc::clone(&stopping),
     };
-    shards::start(&listener, ends, &shared, &log_sender)?;
+    shards::start(&listener, ends, &shared, &log_sender, &Doors { stopping: stopped, open })?;
+    // The shards have handles of their own, and close them when the server stops.
+    drop(listener);
     let pages = ServerPages {
         facts,
         store: store.clone(),
@@ -208,6 +210,7 @@ async fn run(arguments: &Up, output: Output, parts: Parts) -> Result<()> {
     tokio::spawn(admin::serve(admin::listen(&data_dir)?, restorer));
     let any_architecture = arguments.any_architecture;
     let epoch = ondol_observe::clock::wall().0;
+    let closing = store.clone();
     let control = Control {
         store,
         home,
@@ -233,10 +236,17 @@ async fn run(arguments: &Up, output: Output, parts: Parts) -> Result<()> {
         () = signals.next() => {}
     }
     notify("STOPPING=1");
-    stopping.store(true, Ordering::Relaxed);
+    stopping.send_replace(true);
     control.abort();
-    let drained =
-        drain(&assignments, reported, epoch, Duration::from_secs(arguments.drain_seconds.into()), &turns);
+    let wait = Duration::from_secs(arguments.drain_seconds.into());
+    let drained = async {
+        drain(&assignments, reported, epoch, wait).await;
+        // Every answer is on its way, and every change that was asked for made.
+        let answered = async { while still_open.recv().await.is_some() {} };
+        let _ = tokio::time::timeout(SHUTDOWN_WAIT, answered).await;
+        let _ = tokio::time::timeout(SHUTDOWN_WAIT, turns.acquire_many(API_CALLS_AT_ONCE)).await;
+        let _ = tokio::time::timeout(SHUTDOWN_WAIT, closing.close()).await;
+    };
     tokio::select! {
         () = drained => {}
         // Asked a second time, nothing is waited for.
@@ -251,7 +261,6 @@ async fn drain(
     mut reports: watch::Receiver<Report>,
     epoch: u64,
     wait: Duration,
-    api_turns: &Semaphore,
 ) {
     let mut environments = assignments.borrow().environments.clone();
     environments.values_mut().for_each(|environment| environment.draining = true);
@@ -275,7 +284,6 @@ async fn drain(
     };
     // Longer than a shutdown by the protocol takes. What is left then ends with the launcher.
     let _ = tokio::time::timeout(SHUTDOWN_WAIT, reports.wait_for(gone)).await;
-    let _ = tokio::time::timeout(SHUTDOWN_WAIT, api_turns.acquire_many(API_CALLS_AT_ONCE)).await;
 }
 
 /// Ctrl-C and SIGTERM.

@@ -9,13 +9,27 @@ use ondol_invoke::front::accept;
 use ondol_invoke::shard::{Hop, Shard, Shared};
 use ondol_observe::logs::LogSender;
 use ondol_observe::notice;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
+
+/// How the doors of all shards are closed, and how it is seen that they are.
+#[derive(Debug, Clone)]
+pub struct Doors {
+    pub stopping: watch::Receiver<bool>,
+    /// Held for as long as a shard has something to answer.
+    pub open: mpsc::Sender<()>,
+}
 
 /// Invocations that may wait for another shard.
 const HOPS_MAX: usize = 1_024;
 
 /// Each shard has a thread, a single-threaded runtime and a handle on the one listening socket.
-pub fn start(listener: &TcpListener, ends: Vec<ShardEnd>, shared: &Shared, logs: &LogSender) -> Result<()> {
+pub fn start(
+    listener: &TcpListener,
+    ends: Vec<ShardEnd>,
+    shared: &Shared,
+    logs: &LogSender,
+    doors: &Doors,
+) -> Result<()> {
     listener.set_nonblocking(true)?;
     let lines: Vec<(mpsc::Sender<Hop>, mpsc::Receiver<Hop>)> =
         ends.iter().map(|_| mpsc::channel(HOPS_MAX)).collect();
@@ -28,9 +42,9 @@ pub fn start(listener: &TcpListener, ends: Vec<ShardEnd>, shared: &Shared, logs:
             .map(|(_, sender)| sender.clone())
             .collect();
         let (listener, shared, seed) = (listener.try_clone()?, shared.clone(), seed()?);
-        let logs = logs.clone();
+        let (logs, doors) = (logs.clone(), doors.clone());
         std::thread::Builder::new().name(format!("invoke-{number}")).spawn(move || {
-            let served = run(listener, end, hops, others, shared, logs, seed);
+            let served = run(listener, end, hops, others, shared, logs, doors, seed);
             if let Err(error) = served {
                 notice::error(&format!("invoke thread {number}: {error:#}"));
                 std::process::exit(1);
@@ -40,6 +54,7 @@ pub fn start(listener: &TcpListener, ends: Vec<ShardEnd>, shared: &Shared, logs:
     Ok(())
 }
 
+#[allow(clippy::too_many_arguments)]
 fn run(
     listener: TcpListener,
     end: ShardEnd,
@@ -47,6 +62,7 @@ fn run(
     others: Vec<mpsc::Sender<Hop>>,
     shared: Shared,
     logs: LogSender,
+    doors: Doors,
     seed: u64,
 ) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -56,7 +72,11 @@ fn run(
         let environments = Environments::new(logs);
         let shard = Rc::new(Shard::new(shared, environments.clone(), others, seed));
         tokio::task::spawn_local(Rc::clone(&shard).serve_hops(hops));
-        tokio::task::spawn_local(accept(listener, Rc::clone(&shard)));
+        let door = accept(listener, Rc::clone(&shard), doors.stopping);
+        tokio::task::spawn_local(async move {
+            door.await;
+            drop(doors.open);
+        });
         environments.run(end, Rc::new(move |event| shard.gate_event(&event))).await;
         Ok(())
     })

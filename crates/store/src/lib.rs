@@ -187,7 +187,13 @@ impl Mirror {
     }
 }
 
-pub(crate) type Request = (Transaction, oneshot::Sender<Result<Committed, StoreError>>);
+pub(crate) type Commit = (Transaction, oneshot::Sender<Result<Committed, StoreError>>);
+
+pub(crate) enum Request {
+    Commit(Commit),
+    /// Nothing more comes: the database is closed, and who asked is told.
+    Close(oneshot::Sender<()>),
+}
 
 /// Handle on the store; cheap to clone.
 #[derive(Debug, Clone)]
@@ -207,8 +213,17 @@ impl Store {
 
     pub async fn commit(&self, transaction: Transaction) -> Result<Committed, StoreError> {
         let (answer, answered) = oneshot::channel();
-        self.requests.send((transaction, answer)).map_err(|_| StoreError::Stopped)?;
+        self.requests.send(Request::Commit((transaction, answer))).map_err(|_| StoreError::Stopped)?;
         answered.await.map_err(|_| StoreError::Stopped)?
+    }
+
+    /// Closes the database, which brings all of it into its one file. Later commits answer that it has stopped.
+    pub async fn close(&self) {
+        let (told, closed) = oneshot::channel();
+        if self.requests.send(Request::Close(told)).is_ok() {
+            // A writer that has ended has closed it too.
+            let _ = closed.await;
+        }
     }
 
     fn read<T>(&self, f: impl FnOnce(&Mirror) -> T) -> T {

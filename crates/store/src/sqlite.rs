@@ -12,7 +12,8 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 
 use crate::{
-    Committed, Mirror, Request, Revision, SCHEMA_VERSION, Store, StoreError, Stored, Transaction, migrations,
+    Commit, Committed, Mirror, Request, Revision, SCHEMA_VERSION, Store, StoreError, Stored, Transaction,
+    migrations,
 };
 
 pub(crate) const DATABASE: &str = "ondol.db";
@@ -137,21 +138,31 @@ struct Writer {
 
 impl Writer {
     fn run(mut self, requests: &Receiver<Request>) {
-        while let Ok(first) = requests.recv() {
-            let mut group = vec![first];
-            while group.len() < GROUP_MAX {
-                match requests.try_recv() {
-                    Ok(next) => group.push(next),
-                    Err(_) => break,
+        let mut close = None;
+        while close.is_none() {
+            let Ok(first) = requests.recv() else { break };
+            let mut group = Vec::new();
+            let mut next = Some(first);
+            while let Some(request) = next.take() {
+                match request {
+                    Request::Commit(commit) => group.push(commit),
+                    Request::Close(told) => close = Some(told),
+                }
+                if group.len() < GROUP_MAX && close.is_none() {
+                    next = requests.try_recv().ok();
                 }
             }
             self.write(group);
         }
+        // The last connection writes the log of changes into the database and removes it.
+        drop(self);
+        // Who asked may have stopped waiting.
+        let _ = close.map(|told| told.send(()));
     }
 
     /// One disk write for the whole group. Each transaction is judged against the ones before it; if the
     /// disk refuses, none of them happened.
-    fn write(&mut self, group: Vec<Request>) {
+    fn write(&mut self, group: Vec<Commit>) {
         let mut outcomes = Vec::with_capacity(group.len());
         let written = match &self.failed {
             Some(text) => Err(StoreError::Failed(text.clone())),
@@ -186,7 +197,7 @@ impl Writer {
         }
     }
 
-    fn write_all(&mut self, group: &[Request], outcomes: &mut Vec<Committed>) -> Result<(), rusqlite::Error> {
+    fn write_all(&mut self, group: &[Commit], outcomes: &mut Vec<Committed>) -> Result<(), rusqlite::Error> {
         // Judged on a copy of the keys this group touches, so that the mirror changes only after the commit.
         let mut touched: std::collections::BTreeMap<&str, Option<u64>> = std::collections::BTreeMap::new();
         let mirror = self.mirror.read().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -380,6 +391,20 @@ mod tests {
         drop(store);
         let store = reopen(&folder.0);
         assert_eq!((store.scan("", None, usize::MAX).len(), store.revision()), (documents, revision));
+    }
+
+    #[tokio::test]
+    async fn a_closed_store_is_one_file_and_takes_no_more() {
+        let folder = Folder::new("closed");
+        let store = Store::open(&folder.0).unwrap();
+        store.commit(Transaction::default().put("f/a", &1)).await.unwrap();
+        store.close().await;
+        let late = store.commit(Transaction::default().put("f/b", &1)).await;
+        assert!(matches!(late, Err(StoreError::Stopped)));
+        let names: Vec<_> =
+            std::fs::read_dir(&folder.0).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert!(!names.iter().any(|name| name.to_string_lossy().contains("-wal")), "{names:?}");
+        assert_eq!(Store::open(&folder.0).unwrap().document::<i32>("f/a").unwrap().map(|(n, _)| n), Some(1));
     }
 
     #[tokio::test]
