@@ -52,7 +52,8 @@ def zip_of(files):
 
 
 class Server:
-    def __init__(self, folder=None, *flags, environment=None):
+    def __init__(self, folder=None, *flags, environment=None, binary=BIN):
+        self.binary = binary
         self.folder = folder or tempfile.mkdtemp(prefix="ondol-test-")
         self.flags = flags
         self.environment = environment or {}
@@ -60,7 +61,7 @@ class Server:
 
     def start(self):
         self.process = subprocess.Popen(
-            [BIN, "up", "--port", "0", "--data-dir", self.folder, *self.flags],
+            [self.binary, "up", "--port", "0", "--data-dir", self.folder, *self.flags],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

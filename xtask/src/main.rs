@@ -3,7 +3,10 @@
 
 mod bench;
 mod codegen;
+mod crash;
 mod demo;
+mod dist;
+mod fuzz;
 mod prepare;
 mod shell;
 mod test;
@@ -13,6 +16,10 @@ usage: cargo xtask COMMAND
 
   demo [--keep]                 build, install what is missing, run functions of three languages
   test                          everything CI needs
+  crash [--kills N] [--lives N] [--write]
+                                kill the server at every point and at random; the page of docs/operate
+  fuzz [SECONDS]                each fuzz target for a while, 60 s unless given
+  dist                          a static binary, a tarball and a Debian package in target/dist
   bench [--quick]               Ondol beside its limits, interleaved in one run
   codegen [--fetch] [--check]   the AWS tables of crates/wire from models/
 ";
@@ -23,6 +30,9 @@ fn main() {
     let done = match arguments.first().map(String::as_str) {
         Some("demo") => demo::demo(rest),
         Some("test") => test::test(),
+        Some("crash") => crash::crash(rest),
+        Some("fuzz") => fuzz::fuzz(rest),
+        Some("dist") => dist::dist().map(drop),
         Some("bench") => bench::bench(rest),
         Some("codegen") => codegen::codegen(rest),
         _ => {

@@ -73,7 +73,7 @@ pub fn server() -> Result<PathBuf> {
     Ok(target().join("release/ondol"))
 }
 
-fn target() -> PathBuf {
+pub fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository().join("target"), PathBuf::from)
 }
 

@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 
 use crate::prepare::{extension_example, packages, python, runtimes, rust_example, say, server};
 use crate::shell::{repository, run};
-use crate::{bench, codegen};
+use crate::{bench, codegen, crash, dist, fuzz};
 
 const CARGO_DENY: &str = "0.20.2";
 
@@ -29,6 +29,14 @@ pub fn test() -> Result<()> {
     let server = server()?;
     let (example, extension) = (rust_example()?, extension_example()?);
     runtimes(&server)?;
+    // What tests ask of the machine besides the server.
+    packages(&[
+        ("buildah", "buildah"),
+        ("runc", "runc"),
+        ("systemd-analyze", "systemd"),
+        ("setpriv", "util-linux"),
+    ])?;
+    let dist = dist::dist()?;
     let python = python()?;
     say("black-box tests with boto3 and AWS's runtime clients");
     let root = repository();
@@ -38,7 +46,10 @@ pub fn test() -> Result<()> {
         .env("ONDOL_BIN", &server)
         .env("ONDOL_RUST_EXAMPLE", &example)
         .env("ONDOL_EXTENSION_EXAMPLE", &extension)
+        .env("ONDOL_DIST", &dist)
         .env("PYTHONDONTWRITEBYTECODE", "1"))?;
+    crash::crash(&["--kills", "20", "--lives", "300"].map(str::to_owned))?;
+    fuzz::fuzz(&[])?;
     bench::bench(&["--quick".to_owned()])?;
     say(&format!("all passed in {} s", started.elapsed().as_secs()));
     Ok(())

@@ -10,7 +10,7 @@ mod writer;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -21,9 +21,9 @@ use tokio::sync::watch;
 use crate::platform::Status;
 pub use reader::{Cursor, Event, Page, Query};
 
-/// Lines that may wait to be written, and their bytes.
-const WAITING_RECORDS_MAX: usize = 131_072;
+/// What may wait to be written, and what a line costs besides its text.
 const WAITING_BYTES_MAX: usize = 64 << 20;
+const RECORD_BYTES: usize = 96;
 
 /// Where lines come from: one execution environment, or a capacity provider.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,8 +58,8 @@ pub enum Entry {
 impl Record {
     fn bytes(&self) -> usize {
         match &self.entry {
-            Entry::Text(text) => text.len(),
-            Entry::Start | Entry::Report { .. } => 32,
+            Entry::Text(text) => text.len() + RECORD_BYTES,
+            Entry::Start | Entry::Report { .. } => RECORD_BYTES,
         }
     }
 }
@@ -89,7 +89,7 @@ impl Default for Limits {
 /// The sending side; cheap to clone, never blocks.
 #[derive(Debug, Clone)]
 pub struct LogSender {
-    records: SyncSender<Record>,
+    records: Sender<Record>,
     waiting_bytes: Arc<AtomicUsize>,
     sent: Arc<AtomicU64>,
 }
@@ -102,16 +102,10 @@ impl LogSender {
             self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
             return false;
         }
-        match self.records.try_send(record) {
-            Ok(()) => {
-                self.sent.fetch_add(1, Ordering::Relaxed);
-                true
-            }
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
-                self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
-                false
-            }
-        }
+        // It fails once the writer has ended.
+        let sent = self.records.send(record).is_ok();
+        self.sent.fetch_add(u64::from(sent), Ordering::Relaxed);
+        sent
     }
 }
 
@@ -133,7 +127,7 @@ pub fn open(folder: PathBuf, limits: Limits) -> std::io::Result<(LogSender, LogB
     use std::os::unix::fs::DirBuilderExt as _;
     // Logs hold whatever functions say: for the owner only.
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
-    let (records, received) = sync_channel(WAITING_RECORDS_MAX);
+    let (records, received) = channel();
     let waiting_bytes = Arc::<AtomicUsize>::default();
     let (written_sender, written) = watch::channel(0);
     let (lost, sent) = (Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default());

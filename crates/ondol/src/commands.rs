@@ -216,26 +216,9 @@ pub fn completions(shell: clap_complete::Shell, output: Output) -> Result<()> {
     show(output, &json!({"shell": shell.to_string(), "script": script}), || script.clone())
 }
 
-/// One man page with every command in it.
-pub fn manual(output: Output) -> Result<()> {
-    let mut roff = Vec::new();
-    let command = Cli::command();
-    clap_mangen::Man::new(command.clone()).render(&mut roff)?;
-    let mut pages = vec![command];
-    while let Some(command) = pages.pop() {
-        for inner in
-            command.get_subcommands().filter(|inner| !inner.is_hide_set() && inner.get_name() != "help")
-        {
-            let name = format!("{} {}", command.get_name(), inner.get_name());
-            let inner = inner.clone().name(name.clone()).bin_name(name);
-            let man = clap_mangen::Man::new(inner.clone());
-            roff.extend_from_slice(format!(".SH {}\n", inner.get_name().to_uppercase()).as_bytes());
-            man.render_description_section(&mut roff)?;
-            man.render_synopsis_section(&mut roff)?;
-            man.render_options_section(&mut roff)?;
-            pages.push(inner);
-        }
-    }
-    let page = String::from_utf8(roff)?;
-    show(output, &json!({"page": page}), || page.clone())
+/// Writes a man page for the program and one for each of its commands.
+pub fn manual(folder: &Path, output: Output) -> Result<()> {
+    std::fs::create_dir_all(folder)?;
+    clap_mangen::generate_to(Cli::command(), folder)?;
+    show(output, &json!({"folder": folder}), String::new)
 }

@@ -68,7 +68,7 @@ pub fn examine(arguments: &Doctor) -> Vec<Finding> {
     add("overlay file system", Verdict::Missing, overlay());
     add("runtimes", Verdict::Missing, installed(&runtimes));
     add("a contained process", Verdict::Missing, contained(&runtimes));
-    add("open files", Verdict::Missing, open_files());
+    add("open files", Verdict::Advice, open_files());
     add("processes", Verdict::Missing, processes());
     add("memory", Verdict::Advice, memory());
     add("swap", Verdict::Advice, swap());

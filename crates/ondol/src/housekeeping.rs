@@ -13,7 +13,9 @@ use tokio::sync::watch;
 use crate::documents;
 
 const COLLECT_USAGE: Duration = Duration::from_millis(250);
-/// Packages that may have become unneeded are looked at this long after a change.
+/// Packages that may have become unneeded are looked at soon after the start, for what a crash left, and then this
+/// long after a change.
+const COLLECT_AT_START: Duration = Duration::from_secs(1);
 const COLLECT_PACKAGES: Duration = Duration::from_secs(20);
 
 pub async fn collect_usage(book: Arc<UsageBook>) {
@@ -48,8 +50,10 @@ pub async fn collect_packages(
     assignments: watch::Receiver<Arc<Assignment>>,
 ) {
     let mut changed = store.watch();
+    let mut wait = COLLECT_AT_START;
     loop {
-        tokio::time::sleep(COLLECT_PACKAGES).await;
+        tokio::time::sleep(wait).await;
+        wait = COLLECT_PACKAGES;
         changed.mark_unchanged();
         let (store, artifacts, assignments) = (store.clone(), artifacts.clone(), assignments.clone());
         let removal = tokio::task::spawn_blocking(move || {

@@ -75,9 +75,9 @@ enum Command {
     Runtime(Runtime),
     /// Print the completions for a shell
     Completions { shell: clap_complete::Shell },
-    /// Print the man page
+    /// Write the man pages into a folder
     #[command(hide = true)]
-    Manual,
+    Manual { folder: PathBuf },
     /// Make contained processes for a server; started by it.
     #[command(hide = true)]
     Launcher,
@@ -247,7 +247,7 @@ fn main() -> ExitCode {
         Command::Keys(keys) => commands::keys(keys.command, output),
         Command::Runtime(runtime) => commands::runtime(runtime.command, output),
         Command::Completions { shell } => commands::completions(shell, output),
-        Command::Manual => commands::manual(output),
+        Command::Manual { folder } => commands::manual(&folder, output),
         Command::Launcher => server::launcher(),
     };
     match done {
