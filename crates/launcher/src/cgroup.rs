@@ -10,6 +10,8 @@ use ondol_protocol::containment::GroupLimits;
 
 const PERIOD_MICROS: u64 = 100_000;
 const OURS: &str = "ondol";
+/// Where the other processes of a container go.
+const BESIDE: &str = "beside-ondol";
 
 /// Where the host keeps the controllers we need.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -179,6 +181,26 @@ impl Hierarchy {
             }
         }
         Ok(())
+    }
+}
+
+/// Makes room for groups below the root. Version 2 gives controllers only to the children of a group without
+/// processes of its own; the real root is exempt, but in a container the root is a group like any other, with
+/// the container's processes in it. They move into a group beside ours.
+pub fn prepare() -> io::Result<()> {
+    let Hierarchy::V2 { root } = Hierarchy::detect()? else { return Ok(()) };
+    let enable = || write(&root, "cgroup.subtree_control", "+cpu +memory +pids");
+    match enable() {
+        Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+            let beside = root.join(BESIDE);
+            make(&beside)?;
+            for process in fs::read_to_string(root.join("cgroup.procs"))?.lines() {
+                // One that ended meanwhile needs no place; one that may not move shows in the next line.
+                let _ = write(&beside, "cgroup.procs", process);
+            }
+            enable()
+        }
+        other => other,
     }
 }
 

@@ -29,6 +29,7 @@ fn launcher_process() {
 
 impl Launcher {
     fn start(name: &str) -> Self {
+        ondol_launcher::cgroup::prepare().unwrap();
         let (ours, theirs) = pair().unwrap();
         let folder = std::env::temp_dir().join(format!("ondol-contain-{name}-{}", std::process::id()));
         for place in ["usr", "etc", "proc", "dev", "sys", "tmp", "run", "var/task"] {

@@ -114,8 +114,9 @@ fn control_groups() -> Check {
         return Ok(format!("{found}; not tried without root"));
     }
     let name = format!("doctor-{}", std::process::id());
+    let prepared = cgroup::prepare();
     let limits = [GroupLimits { name, cpu_millis: Some(1_000), memory_bytes: 1 << 26, pids: Some(16) }];
-    match cgroup::Groups::create(&limits) {
+    match prepared.and_then(|()| cgroup::Groups::create(&limits)) {
         Ok(groups) => {
             groups.remove();
             Ok(format!("{found}; a group with limits can be made"))
@@ -150,6 +151,10 @@ fn namespaces() -> Check {
 fn overlay() -> Check {
     if read("/proc/filesystems").lines().any(|line| line.ends_with("\toverlay") || line.trim() == "overlay") {
         return Ok("there, for functions with several layers".into());
+    }
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    if read(&format!("/lib/modules/{release}/modules.dep")).contains("/overlay.ko") {
+        return Ok("a module, which the kernel loads when it is first needed".into());
     }
     Err(("missing; functions with several layers can't start".into(), "modprobe overlay".into()))
 }

@@ -381,6 +381,7 @@ fn raise_open_files() {
 /// Ends what an earlier server of this data folder left behind when it was killed.
 fn clean_up(server_id: &str, run_folder: &Path, root: bool) -> Result<()> {
     if root {
+        cgroup::prepare().context("preparing control groups")?;
         cgroup::sweep(server_id).context("removing control groups of an earlier start")?;
     }
     if run_folder.exists() {
