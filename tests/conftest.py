@@ -52,8 +52,9 @@ def zip_of(files):
 
 
 class Server:
-    def __init__(self, folder=None, *flags, environment=None, binary=BIN):
+    def __init__(self, folder=None, *flags, environment=None, binary=BIN, umask=0o022):
         self.binary = binary
+        self.umask = umask
         self.folder = folder or tempfile.mkdtemp(prefix="ondol-test-")
         self.flags = flags
         self.environment = environment or {}
@@ -66,6 +67,7 @@ class Server:
             stderr=subprocess.STDOUT,
             text=True,
             env=os.environ | self.environment,
+            umask=self.umask,
         )
         seen = ""
         for line in self.process.stdout:

@@ -58,6 +58,16 @@ def test_a_full_disk_refuses_changes_and_nothing_else(small_disk):
         assert any("disk of the data folder is full" in note for note in server.status()["notes"])
         for number in range(20):
             assert server.invoke("ready", {"n": number}) == (None, {"n": number})
+        # What dies meanwhile is replaced: starting needs no room on this disk but for a socket's name.
+        filler.write_bytes(b"x" * (filler.stat().st_size - (64 << 10)))
+        victim = server.ready("ready")[0]
+        for listing in Path("/proc").glob("[0-9]*/cgroup"):
+            try:
+                if f"/{victim}" in listing.read_text():
+                    os.kill(int(listing.parent.name), 9)
+            except OSError:
+                pass
+        wait_until(lambda: victim not in server.ready("ready") and len(server.ready("ready")) == 3, "another environment")
         filler.unlink()
         server.client.update_function_configuration(FunctionName="ready", Description="after")
         server.create("more", PYTHON)
@@ -136,6 +146,11 @@ def test_damage_is_found_at_the_start_and_a_backup_brings_it_back(own_server, tm
     doctor = ondol("doctor", "--json", "--port", "0", "--data-dir", server.folder, code=1).stdout
     found = next(f for f in json.loads(doctor)["findings"] if f["name"] == "data folder")
     assert found["verdict"] == "missing" and "ondol restore" in found["mend"], found
+    # A file that is no backup, or a broken one, takes nothing from what is left.
+    (tmp_path / "wrong").write_bytes(file.read_bytes()[:-100])
+    assert "is no backup" in ondol("restore", str(tmp_path / "wrong"), "--data-dir", server.folder, code=1).stderr
+    assert "is damaged" in ondol("up", "--port", "0", "--data-dir", server.folder, code=1).stderr
+    assert not list(Path(server.folder).glob("ondol.db.damaged-*"))
     restored = json.loads(ondol("restore", str(file), "--data-dir", server.folder, "--json").stdout)
     assert restored == made
     assert list(Path(server.folder).glob("ondol.db.damaged-*")), "what was damaged is kept"

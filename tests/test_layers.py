@@ -188,6 +188,18 @@ while not os.path.exists("/tmp/end"):
     wait_until(lambda: len(set(server.ready("ends")) - before) >= 1, "another environment in its place")
 
 
+def test_what_functions_read_is_readable_whatever_the_server_s_mask():
+    server = Server(umask=0o077)
+    try:
+        server.provider("cp")
+        layer = publish_layer(server, "l", {"python/deep/er/shared.py": "NAME = 'from a layer'"})["LayerVersionArn"]
+        code = {"pkg/sub/inner.py": "X = 1", "app.py": "import sys; sys.path.append('/opt/python/deep/er')\nfrom pkg.sub.inner import X\nfrom shared import NAME\ndef handler(event, context):\n    return [X, NAME, open('/sys/fs/cgroup/cpu.max').read()]\n"}
+        server.deploy("masked", code, concurrency=1, Layers=[layer])
+        assert server.invoke("masked") == (None, [1, "from a layer", "100000 100000\n"])
+    finally:
+        server.remove()
+
+
 def test_layers_need_the_container_tier():
     handler, files, _ = EXAMPLES["provided.al2023"]
     server = Server(None, "--containment", "process")

@@ -72,7 +72,9 @@ impl Journal {
 
     /// One line of the function or of an extension. False if its level is below the configured one.
     pub fn line(&self, kind: Kind, text: &str, request: Option<RequestId>) -> bool {
-        if self.application_level > Level::Trace && level_of(text) < self.application_level {
+        if self.application_level > Level::Trace
+            && level_of(text, self.application_level) < self.application_level
+        {
             return false;
         }
         self.tell_of_dropped();
@@ -173,14 +175,18 @@ impl Journal {
     }
 }
 
-/// The `level` of a line in JSON; INFO for anything else, as on AWS.
-fn level_of(text: &str) -> Level {
+/// The `level` of a line in JSON; INFO for anything else, as on AWS. A level that is wanted anyhow may be told as INFO.
+fn level_of(text: &str, wanted: Level) -> Level {
     #[derive(serde::Deserialize)]
     struct Line<'a> {
         #[serde(borrow, default)]
         level: Option<std::borrow::Cow<'a, str>>,
     }
-    if !text.starts_with('{') {
+    // Most lines name neither of the two levels below INFO, and need not be read as JSON to be kept.
+    let names = |part: &str| memchr::memmem::find(text.as_bytes(), part.as_bytes()).is_some();
+    if !text.starts_with('{')
+        || wanted <= Level::Info && !["ebug", "EBUG", "race", "RACE"].into_iter().any(names)
+    {
         return Level::Info;
     }
     let line: Result<Line<'_>, _> = serde_json::from_str(text);

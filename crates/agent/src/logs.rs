@@ -215,14 +215,15 @@ impl Logs {
             }
         }
         let mut last = self.last.borrow_mut();
-        if last.len() == LAST_LINES {
-            last.pop_front();
-        }
+        let mut kept =
+            if last.len() == LAST_LINES { last.pop_front().unwrap_or_default() } else { String::new() };
         let mut end = text.len().min(LAST_LINE_BYTES);
         while !text.is_char_boundary(end) {
             end -= 1;
         }
-        last.push_back(text[..end].to_owned());
+        kept.clear();
+        kept.push_str(&text[..end]);
+        last.push_back(kept);
     }
 
     /// The newest lines, oldest first.

@@ -14,7 +14,7 @@ use ondol_core::capacity::{
 };
 use ondol_core::capacity_provider::{CapacityProvider, ProviderState};
 use ondol_core::coins::Coins;
-use ondol_core::function::{FunctionVersion, LastUpdate, Reason, VersionKey, VersionState};
+use ondol_core::function::{Function, FunctionVersion, LastUpdate, Reason, VersionKey, VersionState};
 use ondol_core::identity::{EnvironmentId, Home, PublicationId};
 use ondol_core::instance_type::by_name;
 use ondol_core::time::PolicyTime;
@@ -23,6 +23,7 @@ use ondol_observe::logs::LogSender;
 use ondol_observe::{clock, notice};
 use ondol_protocol::assignment::{Assignment, EnvironmentAssignment, Generation, InstanceShare, Report};
 use ondol_store::{Committed, Precondition, Store, StoreError, Transaction, keys};
+use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
 use system_logs::Deed;
@@ -39,6 +40,8 @@ const RETRY_SECONDS: u64 = 2;
 struct Carried {
     assignment_changed: bool,
     complete: bool,
+    /// No step was refused by the store.
+    stored: bool,
 }
 
 /// What the loop last saw and did, for people.
@@ -149,14 +152,15 @@ impl Control {
         picture::take(&self.store, &self.home, environments, (self.machine)())
     }
 
-    /// Carries a plan out in its order, up to the first step that fails.
+    /// Carries a plan out in its order. Once the store refused a step, those that need it are left for the next
+    /// plan; environments are started and ended all the same, as a full disk must not keep them down.
     async fn carry_out(
         &self,
         plan: &Plan,
         environments: &mut BTreeMap<EnvironmentId, EnvironmentAssignment>,
         needs: &mut BTreeMap<EnvironmentId, Environment>,
     ) -> Carried {
-        let mut carried = Carried { assignment_changed: false, complete: true };
+        let mut carried = Carried { assignment_changed: false, complete: true, stored: true };
         for (step, _) in &plan.steps {
             reach(&format!("control.before-{}", name(step)));
             let done = match step {
@@ -183,13 +187,14 @@ impl Control {
                     carried.assignment_changed |= environments.remove(id).is_some();
                     Ok(())
                 }
+                // What comes after a refused step may rest on it.
+                _ if !carried.stored => continue,
                 stored => self.store_step(stored).await,
             };
             reach(&format!("control.after-{}", name(step)));
             if let Err(error) = done {
                 notice::error(&format!("carrying out {step:?}: {error}"));
-                carried.complete = false;
-                break;
+                (carried.complete, carried.stored) = (false, false);
             }
         }
         carried
@@ -250,13 +255,20 @@ impl Control {
                     .put(key, &provider)
             }
             Step::LaunchInstance(instance) => {
-                Transaction::default().put(keys::instance(&instance.id.0), instance)
+                let key = keys::instance(&instance.id.0);
+                Transaction::default().when(Precondition::Absent(key.clone())).put(key, instance)
             }
             Step::TerminateInstance { id } => Transaction::default().delete(keys::instance(&id.0)),
-            Step::RemoveProvider { name } => Transaction::default().delete(keys::capacity_provider(name)),
-            Step::RemoveFunction { name } => Transaction::default().delete(keys::function(name)),
+            Step::RemoveProvider { name } => {
+                let leaves = |provider: &CapacityProvider| provider.state == ProviderState::Deleting;
+                return self.remove(keys::capacity_provider(name), leaves).await;
+            }
+            Step::RemoveFunction { name } => {
+                return self.remove(keys::function(name), |function: &Function| function.deleting).await;
+            }
             Step::RemoveVersion { key } => {
-                Transaction::default().delete(keys::version(&key.function, &key.version))
+                let leaves = |version: &FunctionVersion| version.state == VersionState::Deleting;
+                return self.remove(keys::version(&key.function, &key.version), leaves).await;
             }
             Step::SetVersion { key, publication, change } => {
                 let key = keys::version(&key.function, &key.version);
@@ -285,6 +297,19 @@ impl Control {
         match committed? {
             Committed::At(_) | Committed::Conflict => Ok(()),
         }
+    }
+
+    /// Removes what still is to be removed: a restore may have brought it back since the decision.
+    async fn remove<T: DeserializeOwned>(
+        &self,
+        key: String,
+        leaves: impl Fn(&T) -> bool,
+    ) -> Result<(), StoreError> {
+        if let Some((_, revision)) = self.store.document::<T>(&key)?.filter(|(found, _)| leaves(found)) {
+            let unchanged = Precondition::Unchanged(key.clone(), revision);
+            self.store.commit(Transaction::default().when(unchanged).delete(key)).await?;
+        }
+        Ok(())
     }
 
     /// A line in the log of an instance's capacity provider.

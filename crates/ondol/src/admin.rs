@@ -5,6 +5,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use ondol_store::backup::Manifest;
@@ -16,6 +17,8 @@ use crate::backup::Restorer;
 
 const NAME: &str = "control.sock";
 const LINE_BYTES_MAX: u64 = 64 * 1024;
+const LINE_WAIT: Duration = Duration::from_secs(5);
+const RETRY: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Serialize, Deserialize)]
 enum Ask {
@@ -51,11 +54,16 @@ pub fn remove(data_dir: &Path) {
 
 /// Answers until the task is dropped, one request after another.
 pub async fn serve(listener: UnixListener, restorer: Restorer) {
-    while let Ok((stream, _)) = listener.accept().await {
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            // Out of descriptors, most likely.
+            tokio::time::sleep(RETRY).await;
+            continue;
+        };
         let (read, mut write) = stream.into_split();
         let mut line = String::new();
         let mut read = tokio::io::BufReader::new(tokio::io::AsyncReadExt::take(read, LINE_BYTES_MAX));
-        if read.read_line(&mut line).await.is_err() {
+        if !matches!(tokio::time::timeout(LINE_WAIT, read.read_line(&mut line)).await, Ok(Ok(_))) {
             continue;
         }
         let reply = match serde_json::from_str(&line) {

@@ -10,6 +10,7 @@ use ondol_protocol::containment::{
     Exit, GroupLimits, LaunchRequest, LauncherEvent, LauncherRequest, Mount, Tier,
 };
 use ondol_runtimes::Runtime;
+use ondol_store::StoreError;
 use serde::Serialize;
 
 use crate::{Doctor, machine, server};
@@ -17,6 +18,7 @@ use crate::{Doctor, machine, server};
 const OPEN_FILES_MIN: u64 = 65_536;
 const PROCESSES_MIN: u64 = 32_768;
 const FREE_BYTES_MIN: u64 = 1 << 30;
+const FREE_FILES_MIN: u64 = 10_000;
 const MEMORY_BYTES_MIN: u64 = 4 << 30;
 /// `mount_setattr`, which makes whole trees of mounts read-only.
 const KERNEL_MIN: (u32, u32) = (5, 12);
@@ -271,11 +273,14 @@ fn data_folder(folder: &Path) -> Check {
     }
     match ondol_store::backup::snapshot(folder) {
         Ok(documents) => Ok(format!("{shown}: {} documents, each as it was written", documents.len())),
-        Err(error @ ondol_store::StoreError::OtherSchema { .. }) => Ok(format!("{shown}: {error}")),
-        Err(error) => Err((
+        Err(error @ StoreError::OtherSchema { found, known, .. }) if found < known => Ok(error.to_string()),
+        Err(error @ StoreError::Damaged { .. }) => Err((
             error.to_string(),
             format!("ondol restore FILE --data-dir {shown}   # a file of `ondol backup`"),
         )),
+        Err(error) => {
+            Err((error.to_string(), "sudo ondol doctor, or the version that wrote the folder".into()))
+        }
     }
 }
 
@@ -284,7 +289,8 @@ fn disk(folder: &Path) -> Check {
     let found =
         rustix::fs::statvfs(existing).map_err(|error| (error.to_string(), "mount the data folder".into()))?;
     let free = found.f_bavail * found.f_frsize;
-    if free >= FREE_BYTES_MIN && found.f_favail > 10_000 {
+    // Some file systems count no files.
+    if free >= FREE_BYTES_MIN && (found.f_favail > FREE_FILES_MIN || found.f_files == 0) {
         return Ok(format!("{} MiB free", free >> 20));
     }
     Err((

@@ -49,20 +49,27 @@ pub async fn collect_packages(
     artifacts: Artifacts,
     assignments: watch::Receiver<Arc<Assignment>>,
 ) {
-    let mut changed = store.watch();
+    let (mut changed, mut assigned) = (store.watch(), assignments.clone());
     let mut wait = COLLECT_AT_START;
     loop {
         tokio::time::sleep(wait).await;
         wait = COLLECT_PACKAGES;
         changed.mark_unchanged();
-        let (store, artifacts, assignments) = (store.clone(), artifacts.clone(), assignments.clone());
+        assigned.mark_unchanged();
+        let (store, kept, assignments) = (store.clone(), artifacts.clone(), assignments.clone());
         let removal = tokio::task::spawn_blocking(move || {
-            artifacts.remove_unneeded(|| documents::packages_in_use(&store, &assignments.borrow()).ok())
+            kept.remove_unneeded(|| {
+                // After a write of unknown outcome the documents in memory may not be those on the disk.
+                let known = !store.is_failed();
+                known.then(|| documents::packages_in_use(&store, &assignments.borrow()).ok())?
+            })
         });
         // A removal that failed is tried again after the next change.
         let _ = removal.await;
-        if changed.changed().await.is_err() {
-            return;
+        tokio::select! {
+            ended = changed.changed() => if ended.is_err() { return },
+            ended = assigned.changed() => if ended.is_err() { return },
+            () = artifacts.let_go() => {}
         }
     }
 }

@@ -231,6 +231,9 @@ enum Source {
 }
 
 fn main() -> ExitCode {
+    // What is made for functions must be readable for their users, whatever the caller's mask. What is for the
+    // owner only says so itself.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let Cli { json, command } = Cli::parse();
     let colour =
         std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty());

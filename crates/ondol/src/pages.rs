@@ -30,6 +30,8 @@ pub struct ServerPages {
     pub views: watch::Receiver<Arc<View>>,
     pub usage: Arc<UsageBook>,
     pub logs: LogBook,
+    /// A server that ends keeps nobody waiting.
+    pub stopping: watch::Receiver<bool>,
 }
 
 impl Pages for ServerPages {
@@ -40,7 +42,9 @@ impl Pages for ServerPages {
             "logs" => Box::pin(async move { Some(pages.logs(query).await) }),
             "explain" => Box::pin(async move {
                 pages.logs.settled().await;
-                Some(pages.explain(&query))
+                // It reads files.
+                let explained = tokio::task::spawn_blocking(move || pages.explain(&query)).await;
+                Some(explained.unwrap_or_else(|error| Err(error.to_string())))
             }),
             _ => Box::pin(async { None }),
         }
@@ -141,7 +145,7 @@ impl ServerPages {
             }
             let more = pages.iter().any(|page| page.more);
             let mut events: Vec<Event> = pages.into_iter().flat_map(|page| page.events).collect();
-            let over = tokio::time::Instant::now() >= until;
+            let over = tokio::time::Instant::now() >= until || *self.stopping.borrow();
             if !events.is_empty() || more || over {
                 events.sort_by_key(|event| event.epoch_millis);
                 let cursor: BTreeMap<&str, String> = queries
@@ -153,8 +157,12 @@ impl ServerPages {
                     json!({"events": events.iter().map(shown).collect::<Vec<_>>(), "cursor": cursor, "more": more}),
                 );
             }
-            // The log writer lives as long as the server.
-            let _ = tokio::time::timeout_at(until, written.changed()).await;
+            let mut stopping = self.stopping.clone();
+            tokio::select! {
+                // The log writer lives as long as the server.
+                _ = tokio::time::timeout_at(until, written.changed()) => {}
+                _ = stopping.wait_for(|stopping| *stopping) => {}
+            }
         }
     }
 }

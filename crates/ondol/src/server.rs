@@ -126,11 +126,25 @@ pub fn up(arguments: &Up, output: Output) -> Result<()> {
     };
     let outcome = runtime.block_on(run(arguments, output, parts));
     // The agent's socket closes with the runtime; the launcher ends everything it made, and then itself.
-    drop(runtime);
-    launcher.wait().context("waiting for the launcher")?;
+    runtime.shutdown_timeout(SHUTDOWN_WAIT);
+    end_launcher(&mut launcher)?;
     book.close();
     admin::remove(&data_dir);
     outcome
+}
+
+/// Waits for the launcher, which ends what is left; one that does not come to its end is killed, and so are all of
+/// its environments by the kernel.
+fn end_launcher(launcher: &mut Child) -> Result<()> {
+    let until = std::time::Instant::now() + SHUTDOWN_WAIT;
+    while launcher.try_wait().context("waiting for the launcher")?.is_none() {
+        if std::time::Instant::now() >= until {
+            notice::warning("the launcher doesn't end; it is killed");
+            launcher.kill().context("killing the launcher")?;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(())
 }
 
 struct Parts {
@@ -189,7 +203,7 @@ async fn run(arguments: &Up, output: Output, parts: Parts) -> Result<()> {
         api: api_door,
         hosts: HostPolicy { names: arguments.allow_host.clone() },
     };
-    shards::start(&listener, ends, &shared, &log_sender, &Doors { stopping: stopped, open })?;
+    shards::start(&listener, ends, &shared, &log_sender, &Doors { stopping: stopped.clone(), open })?;
     // The shards have handles of their own, and close them when the server stops.
     drop(listener);
     let pages = ServerPages {
@@ -199,14 +213,16 @@ async fn run(arguments: &Up, output: Output, parts: Parts) -> Result<()> {
         views: viewed,
         usage: Arc::clone(&book),
         logs: log_book,
+        stopping: stopped.clone(),
     };
     let context = Context::new(store.clone(), artifacts.clone(), home.clone());
+    let changes = Arc::clone(&context.changes);
     let api = Api { context, keys, pages: Arc::new(pages) };
     let turns = Arc::new(Semaphore::new(API_CALLS_AT_ONCE as usize));
     tokio::spawn(serve_api(api, api_calls, Arc::clone(&turns)));
     tokio::spawn(housekeeping::collect_usage(book));
     tokio::spawn(housekeeping::collect_packages(store.clone(), artifacts.clone(), assignments.subscribe()));
-    let restorer = Restorer { store: store.clone(), artifacts, data_dir: data_dir.clone() };
+    let restorer = Restorer { store: store.clone(), artifacts, data_dir: data_dir.clone(), changes };
     tokio::spawn(admin::serve(admin::listen(&data_dir)?, restorer));
     let any_architecture = arguments.any_architecture;
     let epoch = ondol_observe::clock::wall().0;
@@ -224,9 +240,9 @@ async fn run(arguments: &Up, output: Output, parts: Parts) -> Result<()> {
     };
     let control = tokio::spawn(control.run());
     let mut agent = tokio::spawn(agent.run(assigned, reports));
+    let mut signals = Signals::new()?;
     announce(arguments, output, port);
     notify("READY=1");
-    let mut signals = Signals::new()?;
     tokio::select! {
         ended = &mut agent => match ended {
             Ok(Ok(())) => bail!("the control loop ended"),
@@ -349,8 +365,10 @@ pub fn answers(address: SocketAddr) -> bool {
 /// Answers API calls, each in a task of its own.
 async fn serve_api(api: Api, mut calls: mpsc::Receiver<ondol_invoke::shard::ApiCall>, turns: Arc<Semaphore>) {
     while let Some((request, answer)) = calls.recv().await {
-        let api = api.clone();
-        let Ok(turn) = Arc::clone(&turns).acquire_owned().await else { return };
+        let (api, turns) = (api.clone(), Arc::clone(&turns));
+        // Pages of our own change nothing, and may wait for something to say.
+        let page = request.uri().path().starts_with("/_ondol/");
+        let turn = if page { None } else { turns.acquire_owned().await.ok() };
         tokio::spawn(async move {
             let _turn = turn;
             // A client that went away does not undo what it asked for.
@@ -369,7 +387,7 @@ fn server_id(data_dir: &Path) -> String {
 }
 
 /// Execution environments take many descriptors: two for each poll, one for each log connection.
-fn raise_open_files() {
+pub fn raise_open_files() {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;

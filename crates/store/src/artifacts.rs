@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 
 use ondol_failpoint::reach;
 use sha2::{Digest as _, Sha256};
+use tokio::sync::Notify;
 
 /// Limits of AWS on a package given inline and on what is in it.
 pub const ZIPPED_BYTES_MAX: usize = 52_428_800;
@@ -46,24 +47,32 @@ impl ArtifactError {
 #[derive(Debug, Clone)]
 pub struct Artifacts {
     folder: PathBuf,
+    pins: Arc<Pins>,
+}
+
+#[derive(Debug, Default)]
+struct Pins {
     /// Packages somebody is about to name in a document, and how many do. Nothing here is removed.
-    pins: Arc<Mutex<BTreeMap<String, usize>>>,
+    counts: Mutex<BTreeMap<String, usize>>,
+    /// Told when one is let go, as nobody may need it then.
+    let_go: Notify,
 }
 
 /// A package in the folder that stays there while this lives: time to commit the document that names it.
 #[derive(Debug)]
 pub struct Pinned {
     pub sha256: String,
-    pins: Arc<Mutex<BTreeMap<String, usize>>>,
+    pins: Arc<Pins>,
 }
 
 impl Drop for Pinned {
     fn drop(&mut self) {
-        let mut pins = lock(&self.pins);
-        if let Some(count) = pins.get_mut(&self.sha256) {
+        let mut counts = lock(&self.pins.counts);
+        if let Some(count) = counts.get_mut(&self.sha256) {
             *count -= 1;
             if *count == 0 {
-                pins.remove(&self.sha256);
+                counts.remove(&self.sha256);
+                self.pins.let_go.notify_one();
             }
         }
     }
@@ -103,9 +112,14 @@ impl Artifacts {
         self.folder.join("zip").join(sha256)
     }
 
+    /// Comes back when a pin was let go since it was last asked.
+    pub async fn let_go(&self) {
+        self.pins.let_go.notified().await;
+    }
+
     /// Keeps a package from being removed, whether or not it is here.
     pub fn pin(&self, sha256: String) -> Pinned {
-        *lock(&self.pins).entry(sha256.clone()).or_default() += 1;
+        *lock(&self.pins.counts).entry(sha256.clone()).or_default() += 1;
         Pinned { sha256, pins: Arc::clone(&self.pins) }
     }
 
@@ -132,6 +146,7 @@ impl Artifacts {
         let _ = fs::remove_dir_all(&fresh);
         let contents = fresh.join("contents");
         fs::create_dir_all(&contents).map_err(at(&contents))?;
+        fs::set_permissions(&contents, fs::Permissions::from_mode(0o755)).map_err(at(&contents))?;
         reach("artifacts.before-unpack");
         let kept = unpack(bytes, &contents).and_then(|()| {
             let zip = fresh.join("zip");
@@ -184,12 +199,21 @@ impl Artifacts {
         below(&self.unpacked(sha256))
     }
 
-    /// Removes every package but the needed and the pinned; gives how many. `needed` is asked while no package
+    /// Removes every package but the needed and the pinned. `needed` is asked while no package
     /// can be pinned, so what a commit has just named is seen by one or the other.
-    pub fn remove_unneeded(&self, needed: impl FnOnce() -> Option<BTreeSet<String>>) -> usize {
-        let pins = lock(&self.pins);
-        let Some(needed) = needed() else { return 0 };
-        let mut removed = BTreeSet::new();
+    pub fn remove_unneeded(&self, needed: impl FnOnce() -> Option<BTreeSet<String>>) {
+        // The long part, for which nobody waits.
+        for path in &self.take_out_unneeded(needed) {
+            reach("artifacts.during-removal");
+            // What stays is removed by the next start.
+            let _ = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+        }
+    }
+
+    fn take_out_unneeded(&self, needed: impl FnOnce() -> Option<BTreeSet<String>>) -> Vec<PathBuf> {
+        let pins = lock(&self.pins.counts);
+        let Some(needed) = needed() else { return Vec::new() };
+        let mut taken = Vec::new();
         for inner in ["zip", "unpacked"] {
             for entry in fs::read_dir(self.folder.join(inner)).into_iter().flatten().flatten() {
                 let name = entry.file_name().to_string_lossy().into_owned();
@@ -199,17 +223,11 @@ impl Artifacts {
                 // Out of its place in one step: what has the name of a package is whole, whenever we die.
                 let leaving = self.incoming().join(format!("leaving-{inner}-{name}"));
                 if fs::rename(entry.path(), &leaving).is_ok() {
-                    reach("artifacts.during-removal");
-                    let _ = if leaving.is_dir() {
-                        fs::remove_dir_all(&leaving)
-                    } else {
-                        fs::remove_file(&leaving)
-                    };
-                    removed.insert(name);
+                    taken.push(leaving);
                 }
             }
         }
-        removed.len()
+        taken
     }
 }
 
@@ -222,6 +240,7 @@ fn unpack(bytes: &[u8], into: &Path) -> Result<(), ArtifactError> {
     }
     let mut left = UNZIPPED_BYTES_MAX;
     let mut links: BTreeSet<PathBuf> = BTreeSet::new();
+    let mut folders: BTreeSet<PathBuf> = BTreeSet::new();
     for place in 0..archive.len() {
         let mut entry = archive.by_index(place).map_err(|error| unreadable(error.to_string()))?;
         let name = entry.name().to_owned();
@@ -230,14 +249,24 @@ fn unpack(bytes: &[u8], into: &Path) -> Result<(), ArtifactError> {
         if path.ancestors().any(|ancestor| links.contains(ancestor)) {
             return Err(unreadable(format!("{name:?} goes through a link")));
         }
+        // A name may bring many folders with it; they count as what they are.
+        let own = if entry.is_dir() { 0 } else { 1 };
+        for folder in path.ancestors().skip(own).filter(|folder| !folder.as_os_str().is_empty()) {
+            if !folders.insert(folder.to_owned()) {
+                break;
+            }
+        }
+        if folders.len() > ENTRIES_MAX {
+            return Err(unreadable(format!("it has more than {ENTRIES_MAX} folders")));
+        }
         let target = into.join(&path);
         let at = |error| ArtifactError::folder(&target, error);
         let mode = entry.unix_mode().unwrap_or(0o644);
         match mode & 0o170_000 {
-            _ if entry.is_dir() => make_folder(&target).map_err(at)?,
+            _ if entry.is_dir() => make_folder(into, &path).map_err(at)?,
             0 | 0o100_000 => {
-                if let Some(parent) = target.parent() {
-                    make_folder(parent).map_err(at)?;
+                if let Some(parent) = path.parent() {
+                    make_folder(into, parent).map_err(at)?;
                 }
                 let mut file = File::create(&target).map_err(at)?;
                 let copied = io::copy(&mut (&mut entry).take(left + 1), &mut file).map_err(|error| {
@@ -260,7 +289,7 @@ fn unpack(bytes: &[u8], into: &Path) -> Result<(), ArtifactError> {
                 if !stays_inside(parent, &to) {
                     return Err(unreadable(format!("the link {name:?} leaves its folder")));
                 }
-                make_folder(&into.join(parent)).map_err(at)?;
+                make_folder(into, parent).map_err(at)?;
                 std::os::unix::fs::symlink(&to, &target).map_err(at)?;
                 links.insert(path);
             }
@@ -270,9 +299,18 @@ fn unpack(bytes: &[u8], into: &Path) -> Result<(), ArtifactError> {
     Ok(())
 }
 
-fn make_folder(path: &Path) -> io::Result<()> {
-    fs::create_dir_all(path)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755))
+/// Makes a folder below `into` and those above it, readable for every function's user.
+fn make_folder(into: &Path, path: &Path) -> io::Result<()> {
+    let mut folder = into.to_owned();
+    for part in path.components() {
+        folder.push(part);
+        match fs::create_dir(&folder) {
+            Ok(()) => fs::set_permissions(&folder, fs::Permissions::from_mode(0o755))?,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// An entry's name as a path below the folder; `None` for anything that could lead out of it.
@@ -358,8 +396,10 @@ mod tests {
             ["a", "b", "c"].map(|text| artifacts.put(&archive(&[("f", text, 0o644)])).unwrap());
         let (kept, gone) = (needed.sha256.clone(), neither.sha256.clone());
         drop((needed, neither));
-        assert_eq!(artifacts.remove_unneeded(|| None), 0, "who needs what could not be read");
-        assert_eq!(artifacts.remove_unneeded(|| Some(BTreeSet::from([kept.clone()]))), 1);
+        // Who needs what could not be read: nothing goes.
+        artifacts.remove_unneeded(|| None);
+        assert!(artifacts.zip(&gone).exists());
+        artifacts.remove_unneeded(|| Some(BTreeSet::from([kept.clone()])));
         let there = |sha256: &str| artifacts.zip(sha256).exists() && artifacts.unpacked(sha256).exists();
         assert_eq!((there(&kept), there(&pinned.sha256), there(&gone)), (true, true, false));
         fs::remove_dir_all(&artifacts.folder).unwrap();

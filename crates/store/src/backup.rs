@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
-use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::io::{self, BufRead as _, BufReader, BufWriter, Read, Write};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -90,7 +90,8 @@ pub fn write(
             // Open before anything is written: a server that lets go of a package does not take it from us.
             match File::open(artifacts.join("zip").join(&sha256)) {
                 Ok(package) => packages.push((sha256, package)),
-                Err(_) => missing = Some(sha256),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => missing = Some(sha256),
+                Err(error) => return Err(BackupError::File(format!("the package {sha256}"), error)),
             }
         }
         match missing {
@@ -118,7 +119,10 @@ pub fn write(
         fill(&mut archive, &manifest, &documents, packages, extra).map_err(at)?;
         let open = archive.finish().map_err(|error| at(error.into()))?;
         open.into_inner().map_err(|error| at(error.into_error()))?.sync_all().map_err(at)?;
-        fs::rename(fresh, file).map_err(at)
+        fs::rename(fresh, file).map_err(at)?;
+        // Its new name is on the disk too before anybody is told of it.
+        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        File::open(folder).and_then(|open| open.sync_all()).map_err(at)
     })();
     if written.is_err() {
         let _ = fs::remove_file(fresh);
@@ -227,12 +231,20 @@ pub fn read(file: &Path, artifacts: &Artifacts) -> Result<Checked, BackupError> 
     if manifest.schema > SCHEMA_VERSION || manifest.format > FORMAT {
         return Err(BackupError::Newer { found: manifest.schema });
     }
-    let lines = part(DOCUMENTS).map_err(damaged(DOCUMENTS))?;
     let mut documents = Documents::new();
-    for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-        let line: Line =
-            serde_json::from_slice(line).map_err(|error| BackupError::Damaged(error.to_string()))?;
-        documents.insert(line.key, line.envelope.get().as_bytes().into());
+    {
+        let entry = archive.by_name(DOCUMENTS).map_err(|error| BackupError::Damaged(error.to_string()))?;
+        let mut lines = BufReader::new(entry);
+        loop {
+            let mut line = Vec::new();
+            lines.by_ref().take(PART_BYTES_MAX).read_until(b'\n', &mut line).map_err(damaged(DOCUMENTS))?;
+            if line.is_empty() {
+                break;
+            }
+            let line: Line =
+                serde_json::from_slice(&line).map_err(|error| BackupError::Damaged(error.to_string()))?;
+            documents.insert(line.key, line.envelope.get().as_bytes().into());
+        }
     }
     let names: BTreeSet<String> = archive.file_names().map(str::to_owned).collect();
     let packages: Vec<&str> = names.iter().filter_map(|name| name.strip_prefix(ARTIFACTS)).collect();

@@ -11,6 +11,7 @@ mod sqlite;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock};
 
 use serde::de::DeserializeOwned;
@@ -47,7 +48,7 @@ pub enum StoreError {
     )]
     Damaged { folder: PathBuf, what: String },
     #[error(
-        "the data folder {folder} is of schema {found}, this version writes {known}; start its server once, which brings it up to date"
+        "the data folder {folder} is of schema {found}, this version writes {known}; a server of this version brings an older one up to date when it starts"
     )]
     OtherSchema { folder: PathBuf, found: u32, known: u32 },
     #[error("the database: {0}")]
@@ -159,6 +160,8 @@ struct Mirror {
     revision: Revision,
     documents: BTreeMap<String, Stored>,
     changes: std::collections::VecDeque<Change>,
+    /// The newest revision of which a change was dropped.
+    forgotten: Revision,
 }
 
 impl Mirror {
@@ -172,7 +175,7 @@ impl Mirror {
         let keys = transaction.puts.iter().map(|(key, _)| key).chain(&transaction.deletes);
         self.changes.extend(keys.map(|key| Change { revision, key: key.clone() }));
         while self.changes.len() > CHANGES_KEPT {
-            self.changes.pop_front();
+            self.forgotten = self.changes.pop_front().map_or(self.forgotten, |change| change.revision);
         }
         self.revision = revision;
     }
@@ -203,12 +206,19 @@ pub struct Store {
     changed: watch::Receiver<Revision>,
     /// Why the last write was refused; none once one went well.
     trouble: Arc<RwLock<Option<String>>>,
+    /// A write failed in a way that leaves what is on the disk unknown.
+    failed: Arc<AtomicBool>,
 }
 
 impl Store {
     /// Opens or makes the store in a folder, which no other process may use at the same time.
     pub fn open(folder: &Path) -> Result<Self, StoreError> {
-        sqlite::open(folder)
+        sqlite::open(folder, sqlite::lock(folder)?)
+    }
+
+    /// Takes the folder for this process without looking into it.
+    pub fn lock(folder: &Path) -> Result<std::fs::File, StoreError> {
+        sqlite::lock(folder)
     }
 
     pub async fn commit(&self, transaction: Transaction) -> Result<Committed, StoreError> {
@@ -274,14 +284,20 @@ impl Store {
         self.trouble.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 
+    /// Whether the documents in memory may not be those on the disk any more.
+    pub fn is_failed(&self) -> bool {
+        self.failed.load(Ordering::Relaxed)
+    }
+
     pub fn revision(&self) -> Revision {
         self.read(|mirror| mirror.revision)
     }
 
     pub fn changes(&self, from: Revision) -> Changes {
         self.read(|mirror| {
-            if from < mirror.revision && mirror.changes.front().is_none_or(|first| first.revision > from + 1)
-            {
+            // Also a part of one revision is a gap: a restore changes more keys at once than are kept.
+            let unknown = mirror.changes.front().is_none_or(|first| first.revision > from + 1);
+            if from < mirror.revision && (unknown || mirror.forgotten > from) {
                 return Changes::Compacted(mirror.revision);
             }
             Changes::Events(mirror.changes.iter().filter(|change| change.revision > from).cloned().collect())

@@ -3,6 +3,7 @@
 use std::fs::{File, TryLockError};
 use std::io::ErrorKind;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, RwLock};
 
@@ -21,14 +22,10 @@ pub(crate) const DATABASE: &str = "ondol.db";
 /// Transactions that share one write to disk at most.
 const GROUP_MAX: usize = 256;
 
-pub fn open(folder: &Path) -> Result<Store, StoreError> {
+/// Makes the folder if need be, for its owner only as it holds code and secrets, and locks it.
+pub fn lock(folder: &Path) -> Result<File, StoreError> {
     use std::os::unix::fs::PermissionsExt as _;
-    let in_folder = |error: std::io::Error| match error.kind() {
-        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
-            StoreError::ReadOnly(folder.to_owned(), error.to_string())
-        }
-        _ => StoreError::Folder(folder.to_owned(), error),
-    };
+    let in_folder = |error| in_folder(folder, error);
     std::fs::create_dir_all(folder).map_err(in_folder)?;
     let lock = File::create(folder.join("lock")).map_err(in_folder)?;
     match lock.try_lock() {
@@ -36,27 +33,40 @@ pub fn open(folder: &Path) -> Result<Store, StoreError> {
         Err(TryLockError::WouldBlock) => return Err(StoreError::Locked(folder.to_owned())),
         Err(TryLockError::Error(error)) => return Err(in_folder(error)),
     }
-    // The folder holds code and secrets: for its owner only.
     std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700)).map_err(in_folder)?;
+    Ok(lock)
+}
+
+fn in_folder(folder: &Path, error: std::io::Error) -> StoreError {
+    match error.kind() {
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+            StoreError::ReadOnly(folder.to_owned(), error.to_string())
+        }
+        _ => StoreError::Folder(folder.to_owned(), error),
+    }
+}
+
+pub fn open(folder: &Path, lock: File) -> Result<Store, StoreError> {
     let (connection, mirror) = read_all(folder).map_err(|error| explained(folder, error))?;
     let mirror = Arc::new(RwLock::new(mirror));
     let revision = mirror.read().map(|mirror| mirror.revision).unwrap_or_default();
     let (requests, received) = channel();
     let (changed_sender, changed) = watch::channel(revision);
-    let trouble = Arc::default();
+    let (trouble, failed) = (Arc::default(), Arc::<AtomicBool>::default());
     let writer = Writer {
         connection,
         mirror: Arc::clone(&mirror),
         changed: changed_sender,
         trouble: Arc::clone(&trouble),
+        is_failed: Arc::clone(&failed),
         failed: None,
         _lock: lock,
     };
     std::thread::Builder::new()
         .name("store".into())
         .spawn(move || writer.run(&received))
-        .map_err(in_folder)?;
-    Ok(Store { mirror, requests, changed, trouble })
+        .map_err(|error| in_folder(folder, error))?;
+    Ok(Store { mirror, requests, changed, trouble, failed })
 }
 
 /// Opens the database, brings it to this build's schema and reads it, checking every page and document.
@@ -129,6 +139,7 @@ struct Writer {
     mirror: Arc<RwLock<Mirror>>,
     changed: watch::Sender<u64>,
     trouble: Arc<RwLock<Option<String>>>,
+    is_failed: Arc<AtomicBool>,
     /// Set when the disk failed: from then on nothing is written, since what a failed `fsync` left is unknown
     /// and asking again would say nothing about it.
     failed: Option<String>,
@@ -181,6 +192,7 @@ impl Writer {
         }
         if let Err(StoreError::Failed(text)) = &written {
             self.failed = Some(text.clone());
+            self.is_failed.store(true, Ordering::Relaxed);
         }
         let trouble = written.as_ref().err().map(ToString::to_string);
         *self.trouble.write().unwrap_or_else(std::sync::PoisonError::into_inner) = trouble;
@@ -242,6 +254,9 @@ fn refusal(error: &rusqlite::Error) -> StoreError {
         Some(ErrorCode::ReadOnly) => StoreError::Refused(
             "The data folder can't be written any more. Nothing was changed, and ready functions go on. Make it writable; changes are then possible again".into(),
         ),
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::OutOfMemory) => {
+            StoreError::Refused(format!("The change couldn't be written ({error}). Nothing was changed; try again"))
+        }
         _ => StoreError::Failed(format!(
             "The disk of the data folder failed ({error}). Ready functions go on, but no change is taken any more, since none could be promised to last. Check the disk, then restart the server"
         )),

@@ -60,7 +60,11 @@ pub async fn create(context: &Context, input: CreateFunctionRequest) -> Result<F
         architectures: input.architectures,
         layers: input.layers,
     };
+    let arns = settings.layers.clone().unwrap_or_default();
     let configuration = configuration::create(context, &name, settings)?;
+    // From here on the layers' packages stay, if they are still there.
+    let _layers = super::layers::pin(context, &configuration.layers);
+    super::layers::resolve(context, &arns)?;
     let given = input.code.unwrap_or_default();
     let elsewhere = [
         ("S3Bucket", given.s3_bucket.is_some() || given.s3_key.is_some()),
@@ -68,7 +72,7 @@ pub async fn create(context: &Context, input: CreateFunctionRequest) -> Result<F
         ("SourceKMSKeyArn", given.source_kms_key_arn.is_some()),
     ];
     let (code, _pinned) = store_code(context, given.zip_file, &elsewhere, "function code").await?;
-    let _layers = super::layers::check_size(context, &code, &configuration.layers).await?;
+    let _sizes = super::layers::check_size(context, &code, &configuration.layers).await?;
     let publishes = input.publish == Some(true) || input.publish_to.is_some();
     let function = Function {
         configuration,

@@ -222,6 +222,11 @@ pub fn resolve(context: &Context, arns: &[String]) -> Result<Vec<LayerReference>
         .collect()
 }
 
+/// Keeps the layers' packages while the pins live.
+pub fn pin(context: &Context, layers: &[LayerReference]) -> Vec<Pinned> {
+    layers.iter().map(|layer| context.artifacts.pin(layer.code.sha256.clone())).collect()
+}
+
 /// What a function and its layers unpack to, together within AWS's limit. The layers' packages stay while the
 /// pins live, though their versions be deleted meanwhile.
 pub async fn check_size(
@@ -232,7 +237,7 @@ pub async fn check_size(
     if layers.is_empty() {
         return Ok(Vec::new());
     }
-    let pins = layers.iter().map(|layer| context.artifacts.pin(layer.code.sha256.clone())).collect();
+    let pins = pin(context, layers);
     let artifacts = context.artifacts.clone();
     let all: Vec<String> = std::iter::once(code)
         .chain(layers.iter().map(|layer| &layer.code))

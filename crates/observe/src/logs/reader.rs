@@ -79,7 +79,12 @@ pub struct Page {
     pub cursor: Cursor,
     /// The limit was reached: there may be more at once.
     pub more: bool,
+    /// Of all messages together.
+    bytes: usize,
 }
+
+/// A page ends at its limit, or when its messages are this large.
+const PAGE_BYTES_MAX: usize = 4 << 20;
 
 pub fn read(folder: &Path, query: &Query) -> Page {
     let mut page = Page { cursor: query.after.clone().unwrap_or_default(), ..Page::default() };
@@ -123,12 +128,18 @@ fn read_segment(bytes: &[u8], from: usize, query: &Query, page: &mut Page) -> bo
                 if matches(query, stream, request, epoch_millis) {
                     match query.newest {
                         // Now and then, so that it costs little and holds little.
-                        Some(newest) if page.events.len() > 2 * newest => drop(page.events.drain(..newest)),
+                        Some(newest) if page.events.len() > 2 * newest || page.bytes > PAGE_BYTES_MAX => {
+                            page.events.drain(..page.events.len() / 2);
+                            page.bytes = page.events.iter().map(|event| event.message.len()).sum();
+                        }
                         Some(_) => {}
-                        None if page.events.len() >= query.limit => return false,
+                        None if page.events.len() >= query.limit || page.bytes > PAGE_BYTES_MAX => {
+                            return false;
+                        }
                         None => {}
                     }
                     let message = message(stream, epoch_millis, request, entry);
+                    page.bytes += message.len();
                     page.events.push(Event { epoch_millis, stream: Arc::clone(stream), request, message });
                 }
             }

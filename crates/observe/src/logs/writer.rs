@@ -21,6 +21,8 @@ const GATHER: Duration = Duration::from_millis(50);
 const IDLE: Duration = Duration::from_millis(500);
 /// Open segments are closed when their group was silent for so long.
 const SILENT_MICROS: u64 = 60_000_000;
+/// A segment takes lines for this long at most, so that whole segments grow old.
+const SEGMENT_AGE_MICROS: u64 = 86_400_000_000;
 /// Age is looked at this often.
 const AGE_MICROS: u64 = 600_000_000;
 
@@ -47,6 +49,7 @@ struct Open {
     bytes: u64,
     group_bytes: u64,
     streams: BTreeMap<usize, (Arc<LogStream>, u32)>,
+    begun_at: u64,
     used_at: u64,
 }
 
@@ -91,6 +94,21 @@ pub fn start(mut writer: Writer, records: Receiver<Record>) -> io::Result<Closer
     Ok(Closer { asked, thread })
 }
 
+/// The system's clock: what lines are dated with, and what is asked for with `--since`.
+fn epoch_micros() -> u64 {
+    u64::try_from(clock::epoch_millis()).unwrap_or_default() * 1_000
+}
+
+/// The bytes of a segment up to where it is torn, if it is.
+fn whole_bytes(path: &Path) -> io::Result<u64> {
+    let bytes = fs::read(path)?;
+    let mut end = 0;
+    while let Some((_, next)) = segment::read(&bytes, end) {
+        end = next;
+    }
+    Ok(end as u64)
+}
+
 /// The folder of a group. Group names hold no `~` and no `=`, so two groups never share one.
 pub fn group_folder(folder: &Path, group: &str) -> PathBuf {
     const NAME_BYTES_MAX: usize = 200;
@@ -122,7 +140,9 @@ pub fn segments(group: &Path) -> Vec<(PathBuf, u64)> {
 }
 
 impl Writer {
-    pub fn new(folder: PathBuf, limits: Limits, shared: Shared) -> Self {
+    pub fn new(folder: PathBuf, mut limits: Limits, shared: Shared) -> Self {
+        // What is removed is whole segments: a group must hold several.
+        limits.segment_bytes = limits.segment_bytes.min(limits.group_bytes / 4).max(1);
         let mut writer = Self { folder, limits, shared, open: BTreeMap::new(), total_bytes: 0, aged_at: 0 };
         writer.bound();
         writer
@@ -138,7 +158,11 @@ impl Writer {
         for (group, records) in by_group {
             if let Err(error) = self.append(group, &records) {
                 self.shared.lost.fetch_add(records.len() as u64, Ordering::Relaxed);
-                self.open.remove(group);
+                // What was written of a batch that failed goes, so that the next one follows a whole frame. With no
+                // room even for that, the file is looked through when it is opened again.
+                if let Some(open) = self.open.remove(group) {
+                    let _ = open.file.set_len(open.bytes);
+                }
                 trouble = Some(format!(
                     "Function logs can't be written ({error}); what functions write is lost until they can."
                 ));
@@ -191,8 +215,11 @@ impl Writer {
 
     /// The group's open segment; a new one when there is none or it is full.
     fn segment(&mut self, group: &str) -> io::Result<&mut Open> {
-        let full = self.open.get(group).is_some_and(|open| open.bytes >= self.limits.segment_bytes);
-        let now = clock::wall().0;
+        let now = epoch_micros();
+        let segment_bytes = self.limits.segment_bytes;
+        let full = self.open.get(group).is_some_and(|open| {
+            open.bytes >= segment_bytes || now.saturating_sub(open.begun_at) > SEGMENT_AGE_MICROS
+        });
         if full || !self.open.contains_key(group) {
             self.open.remove(group);
             let folder = group_folder(&self.folder, group);
@@ -204,13 +231,31 @@ impl Writer {
                 fs::remove_file(oldest)?;
                 (bytes, self.total_bytes) = (bytes - size, self.total_bytes.saturating_sub(size));
             }
-            // Names grow also when the clock steps back.
             let newest =
                 segments.last().and_then(|(path, _)| path.file_stem()?.to_str()?.parse::<u64>().ok());
-            let name = now.max(newest.map_or(0, |newest| newest + 1));
-            let path = folder.join(format!("{name:020}.log"));
-            let file = File::options().append(true).create_new(true).open(path)?;
-            let open = Open { file, bytes: 0, group_bytes: bytes, streams: BTreeMap::new(), used_at: now };
+            let (path, begun_at, size) = match (newest, segments.last()) {
+                // One that was left, by a silence or by an earlier start, is gone on with.
+                (Some(begun_at), Some((path, _)))
+                    if now.saturating_sub(begun_at) <= SEGMENT_AGE_MICROS && !full =>
+                {
+                    (path.clone(), begun_at, whole_bytes(path)?)
+                }
+                _ => {
+                    // Names grow also when the clock steps back.
+                    let name = now.max(newest.map_or(0, |newest| newest + 1));
+                    (folder.join(format!("{name:020}.log")), name, 0)
+                }
+            };
+            let file = File::options().append(true).create(true).open(path)?;
+            file.set_len(size)?;
+            let open = Open {
+                file,
+                bytes: size,
+                group_bytes: bytes,
+                streams: BTreeMap::new(),
+                begun_at,
+                used_at: now,
+            };
             self.open.insert(group.to_owned(), open);
         }
         let open = self.open.get_mut(group).ok_or_else(|| io::Error::other("no segment"))?;
@@ -219,7 +264,7 @@ impl Writer {
     }
 
     fn idle(&mut self) {
-        let now = clock::wall().0;
+        let now = epoch_micros();
         self.open.retain(|_, open| now.saturating_sub(open.used_at) < SILENT_MICROS);
         if now.saturating_sub(self.aged_at) >= AGE_MICROS {
             self.bound();
@@ -229,9 +274,10 @@ impl Writer {
     /// Removes segments that are too old, and while there is too much the oldest of the largest group: who writes
     /// little keeps it.
     fn bound(&mut self) {
-        self.aged_at = clock::wall().0;
+        self.aged_at = epoch_micros();
         let folders: Vec<PathBuf> =
             fs::read_dir(&self.folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+        let mut removing = false;
         let mut groups: Vec<(u64, VecDeque<(PathBuf, u64)>)> = Vec::new();
         for folder in &folders {
             let mut segments = VecDeque::from(segments(folder));
@@ -241,7 +287,10 @@ impl Writer {
             groups.push((segments.iter().map(|(_, bytes)| bytes).sum(), segments));
         }
         self.total_bytes = groups.iter().map(|(bytes, _)| bytes).sum();
-        while self.total_bytes > self.limits.total_bytes {
+        // Some room at once, so that not every batch of a flood comes back here.
+        let enough = self.limits.total_bytes / 10 * 9;
+        while self.total_bytes > self.limits.total_bytes || (removing && self.total_bytes > enough) {
+            removing = true;
             let Some((group_bytes, segments)) = groups.iter_mut().max_by_key(|(bytes, _)| *bytes) else {
                 break;
             };
