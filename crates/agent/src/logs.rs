@@ -272,6 +272,8 @@ fn request_id(line: &str) -> Option<RequestId> {
 
 #[cfg(test)]
 mod tests {
+    use ondol_observe::logs::Query;
+
     use super::*;
 
     #[test]
@@ -314,9 +316,16 @@ mod tests {
 
     fn kept(book: &ondol_observe::logs::LogBook) -> Vec<String> {
         book.close();
-        let query =
-            ondol_observe::logs::Query { group: "/g".into(), limit: usize::MAX, ..Default::default() };
-        book.read(&query).events.into_iter().map(|event| event.message).collect()
+        let mut query = Query { group: "/g".into(), limit: usize::MAX, ..Query::default() };
+        let mut kept = Vec::new();
+        loop {
+            let page = book.read(&query);
+            kept.extend(page.events.into_iter().map(|event| event.message));
+            query.after = Some(page.cursor);
+            if !page.more {
+                return kept;
+            }
+        }
     }
 
     #[test]
