@@ -43,6 +43,10 @@ impl Budget {
         !self.dry.get()
     }
 
+    pub fn is_dry(&self) -> bool {
+        self.dry.get()
+    }
+
     /// Takes bytes, though there be fewer left.
     pub fn spend(&self, bytes: u64) {
         let left = self.left.get();

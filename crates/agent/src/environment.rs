@@ -53,6 +53,13 @@ pub fn launch_request(
         let text = "Layers are mounted at /opt, which needs the container tier. Start the server without --containment process.";
         return Err(Reason::new("InvalidConfiguration", text));
     }
+    // The same bytes twice are one layer, where the later one lies.
+    let layers: Vec<PathBuf> = layers
+        .iter()
+        .enumerate()
+        .filter(|(place, layer)| !layers[place + 1..].contains(layer))
+        .map(|(_, layer)| layer.clone())
+        .collect();
     let missing = std::iter::once(&task).chain(&layers).find(|folder| !folder.exists());
     if let Some(missing) = missing {
         let text = format!(
@@ -141,18 +148,23 @@ pub fn launch_request(
 
 /// Names of the programs in the layers' `extensions` folders, in their order.
 fn extensions(layers: &[PathBuf]) -> Result<Vec<String>, Reason> {
+    use std::os::unix::fs::PermissionsExt as _;
     let mut names = BTreeSet::new();
     for entry in
         layers.iter().flat_map(|layer| std::fs::read_dir(layer.join("extensions"))).flatten().flatten()
     {
         // A link stays inside its layer; it is followed as the kernel will.
-        if std::fs::metadata(entry.path()).is_ok_and(|found| found.is_file()) {
+        let executable =
+            |found: std::fs::Metadata| found.is_file() && found.permissions().mode() & 0o111 != 0;
+        if std::fs::metadata(entry.path()).is_ok_and(executable) {
             names.insert(entry.file_name().to_string_lossy().into_owned());
+        }
+        if names.len() > EXTENSIONS_MAX {
+            break;
         }
     }
     if names.len() > EXTENSIONS_MAX {
-        let text =
-            format!("The layers bring {} extensions; at most {EXTENSIONS_MAX} are started.", names.len());
+        let text = format!("The layers bring more than {EXTENSIONS_MAX} extensions; no more are started.");
         return Err(Reason::new("FunctionError.TooManyExtensions", text));
     }
     Ok(names.into_iter().collect())

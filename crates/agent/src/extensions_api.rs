@@ -16,6 +16,8 @@ use crate::runtime_api::{
 };
 use crate::telemetry::{Subscription, subscribed};
 
+const NAME_BYTES_MAX: usize = 128;
+
 #[derive(Deserialize, Default)]
 struct Register {
     #[serde(default)]
@@ -43,9 +45,14 @@ pub async fn route(host: Rc<Host>, request: Request<Incoming>) -> Answered {
 
 async fn register(host: &Host, request: Request<Incoming>) -> Answered {
     let header = |name| request.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-    let Some(name) = header("lambda-extension-name").filter(|name| !name.is_empty()).map(str::to_owned)
+    let Some(name) = header("lambda-extension-name")
+        .filter(|name| (1..=NAME_BYTES_MAX).contains(&name.len()))
+        .map(str::to_owned)
     else {
-        return refused("Extension.InvalidExtensionName", "Empty extension name");
+        return refused(
+            "Extension.InvalidExtensionName",
+            "The extension's name is empty or longer than 128 bytes",
+        );
     };
     let wants_account = header("lambda-extension-accept-feature")
         .is_some_and(|list| list.split(',').any(|f| f.trim() == "accountId"));
@@ -140,7 +147,7 @@ async fn error(host: &Host, request: Request<Incoming>, kind: &'static str) -> A
     let name = host.extensions.borrow().name(id).unwrap_or_default().to_owned();
     let text = body["errorMessage"].as_str().unwrap_or_default();
     let message = format!("The extension {name} reported {stated}: {text}");
-    host.extension_failed(RuntimeError { error_type: kind.into(), message });
+    host.extension_failed(RuntimeError::new(kind, &message));
     json(StatusCode::ACCEPTED, r#"{"status":"OK"}"#.into())
 }
 
@@ -156,13 +163,17 @@ async fn subscribe(host: &Host, request: Request<Incoming>) -> Answered {
         Ok((_, body)) => body,
         Err(error) => return unread(&error),
     };
+    // The body may have come slowly.
+    if !host.journal.takes_subscriptions() {
+        return refused("Telemetry.SubscriptionClosed", "Telemetry API subscription is closed already");
+    }
     let name = host.extensions.borrow().name(id).unwrap_or_default().to_owned();
     match Subscription::parse(&name, &body) {
         Ok(subscription) => {
             let subscription = Rc::new(subscription);
             host.journal.platform("platform.telemetrySubscription", Level::Info, &subscribed(&subscription));
             host.journal.subscribe(Rc::clone(&subscription));
-            host.keep_task(tokio::task::spawn_local(subscription.deliver()));
+            host.keep_delivery(id, tokio::task::spawn_local(subscription.deliver()));
             json(StatusCode::OK, r#""OK""#.into())
         }
         Err(text) => failure(StatusCode::BAD_REQUEST, "ValidationException", &text),

@@ -26,6 +26,8 @@ use crate::extensions::Extensions;
 use crate::journal::Journal;
 use crate::logs::Logs;
 
+/// How long the last telemetry may take, of the two seconds there are for the whole shutdown.
+const TELEMETRY_WAIT: std::time::Duration = std::time::Duration::from_millis(300);
 const INITIALIZATION_TYPE: &str = "lambda-managed-instances";
 
 /// What a shard tells its machine of an environment.
@@ -85,6 +87,14 @@ pub struct RuntimeError {
     pub message: String,
 }
 
+impl RuntimeError {
+    /// Both are the function's words, and go into documents and reports: they are cut.
+    pub fn new(error_type: &str, message: &str) -> Self {
+        let cut = |text: &str, chars: usize| text.chars().take(chars).collect();
+        Self { error_type: cut(error_type, 128), message: cut(message, 1_024) }
+    }
+}
+
 pub struct Host {
     pub id: EnvironmentId,
     pub assignment: EnvironmentAssignment,
@@ -106,8 +116,8 @@ pub struct Host {
     alarm: Cell<Option<WallTime>>,
     rearm: Notify,
     gauge: Arc<Gauge>,
-    /// Deliveries of telemetry; they end with the environment.
-    tasks: RefCell<Vec<JoinHandle<()>>>,
+    /// Deliveries of telemetry, one for each extension; they end with the environment.
+    deliveries: RefCell<BTreeMap<u128, JoinHandle<()>>>,
     gate: Rc<dyn Fn(GateEvent)>,
     machine: mpsc::UnboundedSender<(EnvironmentId, ShardEvent)>,
 }
@@ -128,7 +138,7 @@ impl Host {
         let host = Rc::new(Self {
             id,
             assignment,
-            logs: Rc::new(Logs::new(Rc::clone(&journal))),
+            logs: Rc::new(Logs::new(Rc::clone(&journal), limit)),
             journal,
             extensions: RefCell::new(Extensions::new(extensions)),
             adopted_at: clock::wall(),
@@ -144,7 +154,7 @@ impl Host {
             alarm: Cell::new(None),
             rearm: Notify::new(),
             gauge,
-            tasks: RefCell::default(),
+            deliveries: RefCell::default(),
             gate,
             machine,
         });
@@ -152,8 +162,11 @@ impl Host {
         host
     }
 
-    pub fn keep_task(&self, task: JoinHandle<()>) {
-        self.tasks.borrow_mut().push(task);
+    /// Keeps an extension's delivery; the one before ends.
+    pub fn keep_delivery(&self, extension: u128, task: JoinHandle<()>) {
+        if let Some(before) = self.deliveries.borrow_mut().insert(extension, task) {
+            before.abort();
+        }
     }
 
     fn tell_of_start(&self) {
@@ -278,16 +291,23 @@ impl Host {
                 let name = self.extensions.borrow().started_name(*place).to_owned();
                 let message =
                     format!("The extension {name} ended: {}", how.replace("Runtime exited", "exited"));
-                self.extension_failed(RuntimeError { error_type: "Extension.Crash".into(), message });
+                self.extension_failed(RuntimeError::new("Extension.Crash", &message));
             }
         }
     }
 
+    /// Takes nothing more; what runs is answered.
+    pub fn shut_off(&self) {
+        let (error_type, what) = self.describe(&Exit::Killed);
+        self.abort(error_type, &what);
+    }
+
     /// The environment shuts down: what telemetry there is goes out, then extensions hear of it.
-    pub fn shut_down(&self, reason: &str, millis: i64) {
+    pub async fn shut_down(self: Rc<Self>, reason: &'static str, millis: i64) {
         self.logs.read_what_is_there();
         self.journal.tell_of_dropped();
-        self.journal.flush();
+        // A subscriber that does not take it costs the others no more than this.
+        let _ = tokio::time::timeout(TELEMETRY_WAIT, self.journal.flushed()).await;
         let silent = self.extensions.borrow_mut().shut_down(reason, clock::epoch_millis() + millis);
         self.tell(ShardEvent::Unsubscribed(silent));
     }
@@ -353,6 +373,7 @@ impl Host {
             self.end_init(Some(first.as_deref().unwrap_or(error_type)));
         }
         self.journal.tell_of_dropped();
+        self.logs.stop();
         let by_itself = *exit != Exit::Killed;
         self.tell(ShardEvent::Ended { reason: self.reason(exit, &what), by_itself });
     }
@@ -540,7 +561,7 @@ impl Host {
 
 impl Drop for Host {
     fn drop(&mut self) {
-        self.tasks.borrow().iter().for_each(JoinHandle::abort);
+        self.deliveries.borrow().values().for_each(JoinHandle::abort);
     }
 }
 

@@ -18,6 +18,8 @@ use crate::telemetry::{Kind, Subscription};
 /// What one environment may keep: this much at once, and this much each second. A flood beyond it is counted.
 const KEPT_BYTES_BURST: u64 = 16 << 20;
 const KEPT_BYTES_PER_SECOND: u64 = 4 << 20;
+/// What a line costs besides its bytes.
+const LINE_BYTES: u64 = 128;
 /// Platform events of the initialisation, kept for extensions that subscribe during it.
 const EARLY_EVENTS_MAX: usize = 64;
 
@@ -64,6 +66,16 @@ impl Journal {
         self.budget.has_room()
     }
 
+    /// Whether what was written since then has used the room up.
+    pub fn is_full(&self) -> bool {
+        self.budget.is_dry()
+    }
+
+    /// Charges a line, whatever becomes of it: also one that is left out costs a look.
+    pub fn charge(&self, bytes: usize) {
+        self.budget.spend(bytes as u64 + LINE_BYTES);
+    }
+
     /// Counts lines nobody looked at.
     pub fn drop_lines(&self, records: u64, bytes: u64) {
         let dropped = self.dropped.get();
@@ -78,7 +90,6 @@ impl Journal {
             return false;
         }
         self.tell_of_dropped();
-        self.budget.spend(text.len() as u64 + 1);
         let subscriptions = self.subscriptions.borrow();
         if subscriptions.iter().any(|subscription| subscription.wants(kind)) {
             let record = serde_json::from_str::<Value>(text).ok().filter(Value::is_object);
@@ -90,11 +101,15 @@ impl Journal {
         true
     }
 
-    fn keep(&self, request: Option<RequestId>, entry: Entry, bytes: u64) {
+    /// False if it found no room: the disk does not keep up with all of the machine's lines.
+    fn keep(&self, request: Option<RequestId>, entry: Entry, bytes: u64) -> bool {
         let epoch_micros = u64::try_from(clock::epoch_millis()).unwrap_or_default() * 1_000;
-        if !self.sender.send(Record { stream: Arc::clone(&self.stream), epoch_micros, request, entry }) {
+        let kept =
+            self.sender.send(Record { stream: Arc::clone(&self.stream), epoch_micros, request, entry });
+        if !kept {
             self.drop_lines(1, bytes);
         }
+        kept
     }
 
     /// Says how much was not kept, as soon as there is room again.
@@ -104,16 +119,20 @@ impl Journal {
             return;
         }
         let reason = format!(
-            "The function wrote more than {} MiB and then more than {} MiB each second.",
+            "Lines came faster than they are kept: {} MiB at once, then {} MiB each second, and as fast as the disk takes them.",
             KEPT_BYTES_BURST >> 20,
             KEPT_BYTES_PER_SECOND >> 20
         );
         let record = json!({"reason": reason, "droppedRecords": records, "droppedBytes": bytes});
-        self.platform("platform.logsDropped", Level::Warn, &record);
+        if !self.platform("platform.logsDropped", Level::Warn, &record) {
+            // It is told again when there is room; the record itself was counted, and is none of the function's.
+            let Dropped { records: more, .. } = self.dropped.get();
+            self.dropped.set(Dropped { records: records + more.saturating_sub(1), bytes });
+        }
     }
 
     /// An event of the platform that is no invocation's.
-    pub fn platform(&self, kind: &str, level: Level, record: &Value) {
+    pub fn platform(&self, kind: &str, level: Level, record: &Value) -> bool {
         let event = platform::event(clock::epoch_millis(), kind, record);
         if let Some(early) = self.early.borrow_mut().as_mut().filter(|early| early.len() < EARLY_EVENTS_MAX) {
             early.push(event.clone());
@@ -121,9 +140,7 @@ impl Journal {
         let text = event.to_string();
         let subscriptions = self.subscriptions.borrow();
         subscriptions.iter().filter(|s| s.wants(Kind::Platform)).for_each(|s| s.push(&text));
-        if level >= self.system_level {
-            self.keep(None, Entry::Text(text.into()), 0);
-        }
+        level < self.system_level || self.keep(None, Entry::Text(text.into()), 0)
     }
 
     pub fn start(&self, request: RequestId) {
@@ -169,9 +186,12 @@ impl Journal {
         self.early.borrow().is_some()
     }
 
-    /// Sends what subscribers wait for without waiting for more.
-    pub fn flush(&self) {
-        self.subscriptions.borrow().iter().for_each(|subscription| subscription.flush());
+    /// Comes back when every subscriber has what there is for it.
+    pub async fn flushed(&self) {
+        let subscriptions = self.subscriptions.borrow().clone();
+        for subscription in subscriptions {
+            subscription.flushed().await;
+        }
     }
 }
 

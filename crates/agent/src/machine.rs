@@ -1,6 +1,6 @@
 //! The agent's half beside the control loops: carries the assignment out through the launcher, and reports.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -108,6 +108,8 @@ pub struct Machine {
     shards: Vec<mpsc::UnboundedSender<ShardCommand>>,
     events: mpsc::UnboundedReceiver<(EnvironmentId, ShardEvent)>,
     live: BTreeMap<EnvironmentId, Live>,
+    /// What the launcher has no room for yet.
+    outgoing: VecDeque<LauncherRequest>,
     report: Report,
 }
 
@@ -135,6 +137,7 @@ impl Machine {
             shards: senders,
             events,
             live: BTreeMap::new(),
+            outgoing: VecDeque::new(),
             report: Report::default(),
         };
         Ok((machine, ends))
@@ -163,6 +166,10 @@ impl Machine {
                     None => return Err("the launcher ended".into()),
                 },
                 Some((environment, event)) = self.events.recv() => self.shard_event(environment, event).await?,
+                writable = self.launcher.writable(), if !self.outgoing.is_empty() => {
+                    writable.map_err(|error| error.to_string())?;
+                    self.flush()?;
+                }
                 () = until(deadline) => self.overdue().await?,
                 // What is in flight changes without an event of its own.
                 _ = refresh.tick() => {}
@@ -199,6 +206,7 @@ impl Machine {
         }
         for (id, wanted) in &assignment.environments {
             match self.live.get_mut(id) {
+                None if wanted.draining => {}
                 None => self.launch(*id, wanted).await?,
                 Some(live) if wanted.draining && !live.assignment.draining => {
                     live.assignment.draining = true;
@@ -295,8 +303,10 @@ impl Machine {
                 self.ended(environment, Reason::new("InternalError", text));
             }
             LauncherEvent::Exited { environment, exit } => {
-                let exit = match self.live.get(&environment).map(|live| &live.runtime) {
-                    Some(RuntimeState::Ended(exit)) => exit.clone(),
+                let exit = match self.live.get(&environment) {
+                    Some(Live { runtime: RuntimeState::Ended(exit), .. }) => exit.clone(),
+                    // We ended it, though its processes went by themselves when they were told.
+                    Some(Live { phase: Phase::ShuttingDown { .. }, .. }) => Exit::Killed,
                     _ => exit,
                 };
                 self.command(environment, ShardCommand::End { environment, exit });
@@ -328,7 +338,7 @@ impl Machine {
                 }
             }
             ShardEvent::ExtensionsRegistered => {
-                if live.runtime == RuntimeState::Waiting {
+                if live.runtime == RuntimeState::Waiting && matches!(live.phase, Phase::Starting { .. }) {
                     live.runtime = RuntimeState::Running;
                     self.send(&LauncherRequest::StartRuntime { environment: id }).await?;
                 }
@@ -433,6 +443,8 @@ impl Machine {
         let until = now.plus_millis(SHUTDOWN_MILLIS);
         let runtime_until = running.then(|| now.plus_millis(TERMINATE_MILLIS));
         live.phase = Phase::ShuttingDown { runtime_until, until, reason };
+        // From now on it takes nothing, and what runs is answered.
+        self.command(id, ShardCommand::Abort { environment: id });
         if running {
             return self.signal(id, Process::Runtime, Signal::Terminate).await;
         }
@@ -445,7 +457,7 @@ impl Machine {
         self.command(id, ShardCommand::ShutDown { environment: id, reason, millis });
     }
 
-    async fn signal(&self, id: EnvironmentId, process: Process, signal: Signal) -> Result<(), String> {
+    async fn signal(&mut self, id: EnvironmentId, process: Process, signal: Signal) -> Result<(), String> {
         self.send(&LauncherRequest::Signal { environment: id, process, signal }).await
     }
 
@@ -484,14 +496,21 @@ impl Machine {
         }
     }
 
-    async fn send(&self, request: &LauncherRequest) -> Result<(), String> {
-        loop {
-            self.launcher.writable().await.map_err(|error| error.to_string())?;
+    /// Sends, or queues behind what waits: a launcher that is itself waiting to be heard must not be waited for.
+    async fn send(&mut self, request: &LauncherRequest) -> Result<(), String> {
+        self.outgoing.push_back(request.clone());
+        self.flush()
+    }
+
+    fn flush(&mut self) -> Result<(), String> {
+        while let Some(request) = self.outgoing.front() {
             match self.launcher.try_io(Interest::WRITABLE, || channel::send(&self.launcher, request, &[])) {
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-                sent => return sent.map_err(|error| format!("talking to the launcher: {error}")),
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(()),
+                sent => sent.map_err(|error| format!("talking to the launcher: {error}"))?,
             }
+            self.outgoing.pop_front();
         }
+        Ok(())
     }
 }
 

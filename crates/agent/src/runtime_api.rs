@@ -210,10 +210,8 @@ async fn init_error(host: &Host, request: Request<Incoming>) -> Answered {
         Ok((_, body)) => {
             let body: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
             let text = |name: &str| body[name].as_str().map(str::to_owned);
-            let error = RuntimeError {
-                error_type: stated.or_else(|| text("errorType")).unwrap_or_else(|| "Runtime.Unknown".into()),
-                message: text("errorMessage").unwrap_or_default(),
-            };
+            let error_type = stated.or_else(|| text("errorType")).unwrap_or_else(|| "Runtime.Unknown".into());
+            let error = RuntimeError::new(&error_type, &text("errorMessage").unwrap_or_default());
             if host.init_error(error) {
                 ok()
             } else {

@@ -36,6 +36,10 @@ pub enum ShardCommand {
         process: Process,
         exit: Exit,
     },
+    /// Take nothing more and answer what runs: the environment is being ended.
+    Abort {
+        environment: EnvironmentId,
+    },
     /// Tell the extensions that the environment ends within so many milliseconds.
     ShutDown {
         environment: EnvironmentId,
@@ -128,9 +132,14 @@ impl Environments {
                         host.process_ended(&process, &exit);
                     }
                 }
+                ShardCommand::Abort { environment } => {
+                    if let Some(host) = self.host(environment) {
+                        host.shut_off();
+                    }
+                }
                 ShardCommand::ShutDown { environment, reason, millis } => {
                     if let Some(host) = self.host(environment) {
-                        host.shut_down(reason, millis);
+                        tokio::task::spawn_local(host.shut_down(reason, millis));
                     }
                 }
                 ShardCommand::End { environment, exit } => {

@@ -93,7 +93,10 @@ pub struct Subscription {
     /// Events this subscriber did not get.
     dropped: Cell<(u64, u64)>,
     flushing: Cell<bool>,
+    /// A batch is on its way.
+    sending: Cell<bool>,
     wake: Notify,
+    idle: Notify,
 }
 
 impl Subscription {
@@ -128,7 +131,9 @@ impl Subscription {
             waiting_bytes: Cell::default(),
             dropped: Cell::default(),
             flushing: Cell::new(false),
+            sending: Cell::new(false),
             wake: Notify::new(),
+            idle: Notify::new(),
         })
     }
 
@@ -152,10 +157,13 @@ impl Subscription {
         self.wake.notify_one();
     }
 
-    /// Delivers what waits, now.
-    pub fn flush(&self) {
+    /// Delivers what waits, now, and comes back when it is delivered or given up.
+    pub async fn flushed(&self) {
         self.flushing.set(true);
         self.wake.notify_one();
+        while self.sending.get() || !self.waiting.borrow().is_empty() {
+            self.idle.notified().await;
+        }
     }
 
     fn is_due(&self) -> bool {
@@ -180,11 +188,13 @@ impl Subscription {
             };
             // Late is as good as full.
             let _ = tokio::time::timeout(Duration::from_millis(self.buffering.timeout_ms), due).await;
+            self.sending.set(true);
             let batch = self.batch();
             for attempt in 1..=ATTEMPTS_MAX {
                 match self.send(&mut line, &batch).await {
                     Ok(()) => break,
                     Err(()) if attempt == ATTEMPTS_MAX => {
+                        line = None;
                         let (records, bytes) = self.dropped.get();
                         let lost: u64 = batch.iter().map(|event| event.len() as u64).sum();
                         self.dropped.set((records + batch.len() as u64, bytes + lost));
@@ -196,8 +206,10 @@ impl Subscription {
                     }
                 }
             }
+            self.sending.set(false);
             if self.waiting.borrow().is_empty() {
                 self.flushing.set(false);
+                self.idle.notify_one();
             }
         }
     }

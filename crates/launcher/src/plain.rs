@@ -17,6 +17,7 @@ pub fn start(
     if process == 0 {
         let [stdout, stderr] = stdio.map(|end| end.as_raw_fd());
         let prepared = sys::set_stdio(stdout, stderr, &[])
+            .and_then(|()| sys::unblock_signals())
             .and_then(|()| sys::die_with_parent())
             .and_then(|()| sys::restrain());
         let error = prepared.err().unwrap_or_else(|| program.exec());

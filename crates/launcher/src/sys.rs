@@ -220,9 +220,8 @@ pub fn set_stdio(stdout: i32, stderr: i32, keep: &[i32]) -> io::Result<()> {
     // SAFETY: the path is a C string; the rest are numbers.
     unsafe {
         let null = libc::open(c"/dev/null".as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
-        if null >= 0 {
-            check(libc::dup2(null, 0).min(0))?;
-        }
+        check(null)?;
+        check(libc::dup2(null, 0).min(0))?;
         check(libc::dup2(stdout, 1).min(0))?;
         check(libc::dup2(stderr, 2).min(0))?;
     }
@@ -267,6 +266,8 @@ pub fn unblock_signals() -> io::Result<()> {
     unsafe {
         let mut set = std::mem::zeroed();
         libc::sigemptyset(&raw mut set);
+        // Rust's own start ignores it; a function expects the usual.
+        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
         check(libc::sigprocmask(libc::SIG_SETMASK, &raw const set, std::ptr::null_mut()))
     }
 }

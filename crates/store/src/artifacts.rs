@@ -329,14 +329,16 @@ fn inner_path(name: &str) -> Option<PathBuf> {
     (!path.as_os_str().is_empty()).then_some(path)
 }
 
-/// Whether a relative link in `folder` stays in the archive.
+/// Whether a relative link in `folder` stays in the archive. `..` is taken at the beginning only, where it starts from
+/// a real folder: further on it could start from wherever another link led.
 fn stays_inside(folder: &Path, link: &str) -> bool {
     let mut depth = folder.components().count();
+    let mut goes_down = false;
     for component in Path::new(link).components() {
         match component {
-            Component::Normal(_) => depth += 1,
+            Component::Normal(_) => goes_down = true,
             Component::CurDir => {}
-            Component::ParentDir if depth > 0 => depth -= 1,
+            Component::ParentDir if depth > 0 && !goes_down => depth -= 1,
             _ => return false,
         }
     }
@@ -412,11 +414,17 @@ mod tests {
         let absolute = archive(&[("/evil", "x", 0o644)]);
         let link_out = archive(&[("a/l", "../../etc", 0o120_777)]);
         let through_link = archive(&[("l", "a", 0o120_777), ("l/evil", "x", 0o644)]);
+        let two_links = archive(&[
+            ("d/e/up", "../../top", 0o120_777),
+            ("out", "d/e/up/../../etc", 0o120_777),
+            ("top/f", "", 0o644),
+        ]);
         for (name, bytes) in [
             ("outside", outside),
             ("absolute", absolute),
             ("link out", link_out),
             ("through a link", through_link),
+            ("through two links", two_links),
             ("not a zip", b"hello".to_vec()),
             ("device", device()),
         ] {
