@@ -494,10 +494,12 @@ def random_kills(cycles, seed):
     for cycle in range(cycles):
         time.sleep(chance.uniform(0, 0.4))
         victim = chance.choice(["server", "launcher", "server and launcher", "init", "runtime"])
-        kills[victim] = kills.get(victim, 0) + 1
         pid = world.server.process.pid
         environments = list(world.environments())
-        if victim in ("init", "runtime") and environments:
+        if victim in ("init", "runtime") and not environments:
+            victim = "server"
+        kills[victim] = kills.get(victim, 0) + 1
+        if victim in ("init", "runtime"):
             kill_group(world, chance.choice(environments), last=victim == "runtime")
         else:
             children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()

@@ -300,7 +300,9 @@ impl Store {
             if from < mirror.revision && (unknown || mirror.forgotten > from) {
                 return Changes::Compacted(mirror.revision);
             }
-            Changes::Events(mirror.changes.iter().filter(|change| change.revision > from).cloned().collect())
+            // They are in the order of revisions.
+            let first = mirror.changes.partition_point(|change| change.revision <= from);
+            Changes::Events(mirror.changes.range(first..).cloned().collect())
         })
     }
 

@@ -17,6 +17,8 @@ use crate::clock;
 
 /// How long lines are gathered before they are written together.
 const GATHER: Duration = Duration::from_millis(50);
+/// Lines written together at most; more than there is room for in the queue.
+const LINES_AT_ONCE_MAX: usize = 1_000_000;
 /// How often the bounds are looked at when nothing is written, and how long a close may take.
 const IDLE: Duration = Duration::from_millis(500);
 /// Open segments are closed when their group was silent for so long.
@@ -87,8 +89,12 @@ pub fn start(mut writer: Writer, records: Receiver<Record>) -> io::Result<Closer
                 std::thread::park_timeout(GATHER);
             }
             let mut lines = vec![first];
-            lines.extend(records.try_iter());
+            // Bounded, as others may go on sending for ever.
+            lines.extend(records.try_iter().take(LINES_AT_ONCE_MAX));
             writer.write(lines);
+            if end {
+                return;
+            }
         }
     })?;
     Ok(Closer { asked, thread })
