@@ -52,7 +52,9 @@ def test_explain_leads_down_to_the_runtime_s_own_error(server):
     assert "→ The function's own code failed while it was loaded" in text
     assert "the last start that failed: " in text and "explained[$LATEST.PUBLISHED]" in text, text
     page = json.loads(ondol("explain", f"explained:{LATEST_PUBLISHED}", "--json", *port).stdout)
-    assert page["versions"][0]["healthy"] is False and page["versions"][0]["lastFailure"]["errorType"]
+    failure = page["versions"][0]["lastFailure"]
+    assert page["versions"][0]["healthy"] is False and failure["errorType"] == "Runtime.ImportModuleError", page
+    assert any("does_not_exist" in line for line in failure["lines"]), failure
     assert "There is no function explaine.\n  Did you mean explained?" in ondol("explain", "explaine", *port).stdout
     server.client.delete_function(FunctionName="explained")
 

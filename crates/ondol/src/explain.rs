@@ -16,6 +16,9 @@ const LINES_MAX: usize = 20;
 /// How many of a function's newest events are looked through for its last failure.
 const EVENTS_MAX: usize = 2_000;
 
+/// What an environment that we ended before it was ready gives as its error.
+const ENDED: &str = "Client.ExecutionEnvironmentShutDown";
+
 /// The page for one function; all of its versions, or the one named.
 pub fn page(
     store: &Store,
@@ -106,10 +109,14 @@ fn last_failure(version: &FunctionVersion, logs: &LogBook) -> Option<Value> {
     };
     let events = logs.read(&query).events;
     let platform = |event: &Event| serde_json::from_str::<Value>(&event.message).ok();
-    let failed = events.iter().rev().find(|event| {
+    let of_failures = |event: &&Event| {
         event.message.contains("platform.initReport")
             && platform(event).is_some_and(|line| line["record"]["status"] != "success")
-    })?;
+    };
+    let failures: Vec<&Event> = events.iter().rev().filter(of_failures).collect();
+    // One that was ended with the others has nothing to say of its own.
+    let by_itself = |event: &&&Event| !event.message.contains(ENDED);
+    let failed = failures.iter().find(by_itself).or(failures.first())?;
     let record = platform(failed)?;
     let lines: Vec<&str> = events
         .iter()
