@@ -272,7 +272,7 @@ impl Host {
 
     /// An extension says that it failed, or ended: the environment is over.
     pub fn extension_failed(&self, error: RuntimeError) {
-        self.abort(&error.error_type.clone(), &error.message.clone());
+        self.abort(&error.error_type, &error.message);
         self.first_error.borrow_mut().get_or_insert(error);
         self.tell(ShardEvent::ExtensionFailed);
     }

@@ -10,6 +10,8 @@ use ondol_store::{Store, StoreError};
 
 use crate::{access_keys, admin, documents, server};
 
+/// Where a database is restored while a damaged one is still in its place; a left-over of a crash is nothing.
+pub const BESIDE: &str = "restoring";
 /// The file of access keys, as it is named in a backup.
 const KEYS: &str = "access-keys.json";
 
@@ -41,7 +43,7 @@ pub fn restore(data_dir: &Path, file: &Path) -> Result<Manifest> {
     }
     // The damaged database stays in its place until another is whole beside it.
     let _lock = Store::lock(data_dir)?;
-    let beside = data_dir.join("restoring");
+    let beside = data_dir.join(BESIDE);
     let _ = std::fs::remove_dir_all(&beside);
     let restorer = restorer(Store::open(&beside)?)?;
     let manifest = runtime.block_on(async {

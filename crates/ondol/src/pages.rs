@@ -114,7 +114,6 @@ impl ServerPages {
             group: group.to_owned(),
             function: text("function"),
             version: text("version"),
-            stream: None,
             request,
             since_epoch_millis: i64::try_from(since).unwrap_or(i64::MAX),
             after,

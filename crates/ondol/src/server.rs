@@ -33,7 +33,7 @@ use crate::backup::Restorer;
 use crate::commands::{exports, reachable};
 use crate::pages::ServerPages;
 use crate::shards::Doors;
-use crate::{Containment, Output, Up, admin, commands, housekeeping, machine, shards, status};
+use crate::{Containment, Output, Up, admin, backup, commands, housekeeping, machine, shards, status};
 
 const REGION: &str = "us-east-1";
 const ACCOUNT_ID: &str = "000000000000";
@@ -78,6 +78,8 @@ pub fn up(arguments: &Up, output: Output) -> Result<()> {
     let server_id = server_id(&data_dir);
     let run_folder = data_dir.join("run");
     clean_up(&server_id, &run_folder, root)?;
+    // What a restore left that was killed; the folder is ours, so none is under way.
+    let _ = std::fs::remove_dir_all(data_dir.join(backup::BESIDE));
     let (ours, theirs) = channel::pair().context("making the launcher's socket")?;
     let mut launcher = start_launcher(theirs)?;
     let keys = Arc::new(KeyRing::new(data_dir.clone(), arguments.address.listen.is_loopback())?);

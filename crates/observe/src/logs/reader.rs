@@ -16,8 +16,6 @@ pub struct Query {
     pub group: String,
     pub function: Option<String>,
     pub version: Option<String>,
-    /// The end of a stream's name is enough: the id of its execution environment.
-    pub stream: Option<String>,
     pub request: Option<RequestId>,
     pub since_epoch_millis: i64,
     pub after: Option<Cursor>,
@@ -32,7 +30,6 @@ impl Default for Query {
             group: String::new(),
             function: None,
             version: None,
-            stream: None,
             request: None,
             since_epoch_millis: 0,
             after: None,
@@ -156,7 +153,6 @@ fn matches(query: &Query, stream: &LogStream, request: Option<RequestId>, epoch_
         && query.request.is_none_or(|wanted| request == Some(wanted))
         && query.function.as_ref().is_none_or(|wanted| stream.function == *wanted)
         && query.version.as_ref().is_none_or(|wanted| stream.version == *wanted)
-        && query.stream.as_ref().is_none_or(|wanted| stream.name.ends_with(wanted.as_str()))
 }
 
 fn message(stream: &LogStream, epoch_millis: i64, request: Option<RequestId>, entry: Entry) -> String {
