@@ -91,16 +91,20 @@ class World:
             found["layer", layer["LayerName"]] = layer["LatestMatchingVersion"]["Version"]
         for function in client.list_functions(FunctionVersion="ALL")["Functions"]:
             name, version = function["FunctionName"], function["Version"]
-            shown = client.get_function_configuration(FunctionName=name, Qualifier=version)
-            if shown["State"] == "Deleting":
-                continue
-            if version == "$LATEST":
-                found["function", name] = shown["CodeSha256"]
-            else:
-                found["version", name, version] = shown["CodeSha256"]
+            try:
+                shown = client.get_function_configuration(FunctionName=name, Qualifier=version)
+                if shown["State"] == "Deleting":
+                    continue
+                if version == "$LATEST":
+                    found["function", name] = shown["CodeSha256"]
+                    continue
                 config = client.get_function_scaling_config(FunctionName=name, Qualifier=version)
-                wanted = config.get("RequestedFunctionScalingConfig") or config["AppliedFunctionScalingConfig"]
-                found["scaling", name, version] = (wanted["MinExecutionEnvironments"], wanted.get("MaxExecutionEnvironments"))
+            except client.exceptions.ResourceNotFoundException:
+                # A deletion that goes on after the start finished between the list and the question.
+                continue
+            found["version", name, version] = shown["CodeSha256"]
+            wanted = config.get("RequestedFunctionScalingConfig") or config["AppliedFunctionScalingConfig"]
+            found["scaling", name, version] = (wanted["MinExecutionEnvironments"], wanted.get("MaxExecutionEnvironments"))
         return found
 
     def check_state(self):
