@@ -14,6 +14,7 @@ pub mod instance_type;
 pub mod layer;
 pub mod managed_instances;
 pub mod place;
+pub mod policy;
 pub mod runtime;
 #[cfg(any(test, feature = "samples"))]
 pub mod samples;
