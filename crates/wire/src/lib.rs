@@ -3,10 +3,12 @@
 mod blob;
 pub mod fault;
 pub mod http;
+pub mod iam;
 pub mod lambda;
 pub mod model;
 pub mod rest_json;
 pub mod sigv4;
+pub mod sts;
 pub mod time;
 pub mod uri;
 pub mod validate;
