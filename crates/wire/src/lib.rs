@@ -6,11 +6,13 @@ pub mod http;
 pub mod iam;
 pub mod lambda;
 pub mod model;
+pub mod query;
 pub mod rest_json;
 pub mod sigv4;
 pub mod sts;
 pub mod time;
 pub mod uri;
 pub mod validate;
+pub mod xml;
 
 pub use blob::Blob;
