@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use crate::model::Service;
+use crate::xml::escape;
 
 /// An error answer: AWS's code, the HTTP status, and the sentence users read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,17 +115,20 @@ impl Fault {
             ErrorFormat::Query => {
                 let side = if self.status < 500 { "Sender" } else { "Receiver" };
                 let (code, message, id) =
-                    (xml_escape(&self.code), xml_escape(&self.message), xml_escape(request_id));
+                    (escape(code_in_xml(&self.code)), escape(&self.message), escape(request_id));
+                let namespace = service
+                    .and_then(|service| service.xml_namespace)
+                    .map_or_else(String::new, |namespace| format!(" xmlns=\"{}\"", escape(namespace)));
                 (
                     "text/xml",
                     format!(
-                        "<ErrorResponse><Error><Type>{side}</Type><Code>{code}</Code><Message>{message}</Message></Error><RequestId>{id}</RequestId></ErrorResponse>"
+                        "<ErrorResponse{namespace}><Error><Type>{side}</Type><Code>{code}</Code><Message>{message}</Message></Error><RequestId>{id}</RequestId></ErrorResponse>"
                     ),
                 )
             }
             ErrorFormat::Ec2 => {
                 let (code, message, id) =
-                    (xml_escape(&self.code), xml_escape(&self.message), xml_escape(request_id));
+                    (escape(code_in_xml(&self.code)), escape(&self.message), escape(request_id));
                 (
                     "text/xml",
                     format!(
@@ -134,7 +138,7 @@ impl Fault {
             }
             ErrorFormat::RestXml => {
                 let (code, message, id) =
-                    (xml_escape(&self.code), xml_escape(&self.message), xml_escape(request_id));
+                    (escape(code_in_xml(&self.code)), escape(&self.message), escape(request_id));
                 (
                     "application/xml",
                     format!(
@@ -147,8 +151,16 @@ impl Fault {
     }
 }
 
-fn xml_escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+/// The older protocols say the same of a signature in words of their own.
+fn code_in_xml(code: &str) -> &str {
+    match code {
+        "InvalidSignatureException" => "SignatureDoesNotMatch",
+        "UnrecognizedClientException" => "InvalidClientTokenId",
+        "IncompleteSignatureException" => "IncompleteSignature",
+        "MissingAuthenticationTokenException" => "MissingAuthenticationToken",
+        "AccessDeniedException" => "AccessDenied",
+        other => other,
+    }
 }
 
 #[cfg(test)]

@@ -3,12 +3,16 @@
 mod blob;
 pub mod fault;
 pub mod http;
+pub mod iam;
 pub mod lambda;
 pub mod model;
+pub mod query;
 pub mod rest_json;
 pub mod sigv4;
+pub mod sts;
 pub mod time;
 pub mod uri;
 pub mod validate;
+pub mod xml;
 
 pub use blob::Blob;

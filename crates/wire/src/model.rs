@@ -7,6 +7,12 @@ pub struct ShapeNumber(pub u16);
 /// One AWS service: its operations, the shapes they use, the errors they may answer.
 #[derive(Debug)]
 pub struct Service {
+    /// The name in the credential scope of a signature, such as `lambda`.
+    pub signing_name: &'static str,
+    /// The date that names the version of the API; a query request repeats it as `Version`.
+    pub api_version: &'static str,
+    /// The namespace of the service's XML; `None` for services that speak JSON.
+    pub xml_namespace: Option<&'static str>,
     pub operations: &'static [Operation],
     pub shapes: &'static [Shape],
     pub errors: &'static [ErrorShape],
@@ -38,6 +44,8 @@ pub struct Operation {
     pub status: u16,
     pub input: Option<ShapeNumber>,
     pub output: Option<ShapeNumber>,
+    /// The element a query service wraps its output in, such as `GetRoleResult`.
+    pub result_wrapper: Option<&'static str>,
 }
 
 #[derive(Debug)]
@@ -60,10 +68,15 @@ pub enum Kind {
     String,
     Integer,
     Double,
+    /// Seconds since the epoch, with fractions, as JSON carries them and the typed structures hold them.
+    Timestamp,
     Boolean,
     Blob,
     List(ShapeNumber),
-    Map { key: ShapeNumber, value: ShapeNumber },
+    Map {
+        key: ShapeNumber,
+        value: ShapeNumber,
+    },
 }
 
 #[derive(Debug)]
@@ -88,6 +101,7 @@ pub enum Location {
 
 #[derive(Debug)]
 pub struct ErrorShape {
+    /// The code on the wire, such as `NoSuchEntity`.
     pub code: &'static str,
     pub status: u16,
     /// `Message` or `message`, as this error spells it.

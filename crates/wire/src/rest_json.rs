@@ -76,7 +76,7 @@ fn from_text(service: &Service, shape: ShapeNumber, name: &str, texts: &[String]
     let wrong = |what: &str| serialization(&format!("{name}: {text:?} is not {what}"));
     Ok(match service.shape(shape).kind {
         Kind::Integer => Value::from(text.parse::<i64>().map_err(|_| wrong("a whole number"))?),
-        Kind::Double => Value::from(text.parse::<f64>().map_err(|_| wrong("a number"))?),
+        Kind::Double | Kind::Timestamp => Value::from(text.parse::<f64>().map_err(|_| wrong("a number"))?),
         Kind::Boolean => Value::from(text.parse::<bool>().map_err(|_| wrong("true or false"))?),
         Kind::List(_) => Value::from(texts.to_vec()),
         _ => Value::from(text.as_str()),

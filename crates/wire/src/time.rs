@@ -34,6 +34,28 @@ pub fn iso_8601_millis(epoch_millis: i64) -> String {
     format!("{y:04}-{m:02}-{d:02}T{h:02}:{min:02}:{s:02}.{:03}Z", epoch_millis.rem_euclid(1_000))
 }
 
+/// `2026-11-22T09:56:03Z`, as IAM and STS write times.
+pub fn iso_8601(epoch_seconds: i64) -> String {
+    let (y, m, d, h, min, s) = civil(epoch_seconds);
+    format!("{y:04}-{m:02}-{d:02}T{h:02}:{min:02}:{s:02}Z")
+}
+
+/// Reads `2026-11-22T09:56:03Z`, with or without a fraction of a second, which is dropped.
+pub fn parse_iso_8601(text: &str) -> Option<i64> {
+    let whole = match text.split_once('.') {
+        Some((whole, fraction)) => {
+            let digits = fraction.strip_suffix('Z')?;
+            digits.bytes().all(|b| b.is_ascii_digit()).then(|| format!("{whole}Z"))?
+        }
+        None => text.to_owned(),
+    };
+    let punctuation = [(4, b'-'), (7, b'-'), (13, b':'), (16, b':')];
+    if !punctuation.iter().all(|(place, sign)| whole.as_bytes().get(*place) == Some(sign)) {
+        return None;
+    }
+    parse_amz_date(&whole.replace(['-', ':'], ""))
+}
+
 /// Reads `20261122T095603Z` back; `None` for anything else.
 pub fn parse_amz_date(text: &str) -> Option<i64> {
     let bytes = text.as_bytes();
@@ -72,6 +94,15 @@ mod tests {
     fn dates_read_back_as_written() {
         for seconds in [0, 951_782_400, 1_795_341_363, 4_102_444_799] {
             assert_eq!(parse_amz_date(&amz_date(seconds)), Some(seconds));
+        }
+        for text in ["2026-11-22T09:56:03Z", "2026-11-22T09:56:03.123Z"] {
+            assert_eq!(parse_iso_8601(text), Some(1_795_341_363), "{text}");
+        }
+        assert_eq!(iso_8601(1_795_341_363), "2026-11-22T09:56:03Z");
+        for bad in
+            ["", "20261122T095603Z", "2026-11-22 09:56:03Z", "2026-11-22T09:56:03", "2026-11-22T09:56:03.x"]
+        {
+            assert_eq!(parse_iso_8601(bad), None, "{bad}");
         }
         for bad in ["", "20261122T095603", "2026112aT095603Z", "20261322T095603Z", "é0261122T09560Z"] {
             assert_eq!(parse_amz_date(bad), None, "{bad}");

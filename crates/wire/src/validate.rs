@@ -156,9 +156,16 @@ fn matches(pattern: &'static str, text: &str) -> bool {
     regex.as_ref().is_some_and(|regex| regex.is_match(text).unwrap_or(false)) && !text.ends_with('\n')
 }
 
-/// Java's `[a-zA-Z0-9-_]` writes a plain hyphen between a range and a letter; here it must be escaped.
+/// A pattern of the model, which is written for Java, in the syntax and meaning of this engine: a plain hyphen
+/// between a range and a letter, `\w` and `\d` of ASCII alone, and characters beyond `\uFFFF`.
 fn rust_syntax(pattern: &str) -> String {
-    pattern.replace("0-9-_", "0-9\\-_").replace("a-z-_", "a-z\\-_").replace("A-Z-_", "A-Z\\-_")
+    pattern
+        .replace("0-9-_", "0-9\\-_")
+        .replace("a-z-_", "a-z\\-_")
+        .replace("A-Z-_", "A-Z\\-_")
+        .replace("\\w", "[a-zA-Z0-9_]")
+        .replace("\\d", "[0-9]")
+        .replace("\\u10000-\\u10FFFF", "\\u{10000}-\\u{10FFFF}")
 }
 
 fn quoted(shape: &Shape, value: &Value) -> String {
@@ -273,9 +280,23 @@ mod tests {
     }
 
     #[test]
+    fn patterns_mean_what_java_means() {
+        assert!(matches(r"[\w+=,.@-]+", "role_name-1@x"));
+        assert!(!matches(r"[\w+=,.@-]+", "é"), "ASCII letters alone");
+        assert!(!matches(r"[\d]*", "٣"), "ASCII digits alone");
+        let document = r"[\u0009\u000A\u000D\u0020-\u007E\u0085\u00A0-\uD7FF\uE000-\uFFFD\u10000-\u10FFFF]+";
+        assert!(matches(document, "a😀\t") && !matches(document, "\u{1}"));
+    }
+
+    #[test]
     fn every_pattern_of_the_model_compiles() {
-        for shape in SERVICE.shapes {
+        let services = [&SERVICE, &crate::iam::SERVICE, &crate::sts::SERVICE];
+        for shape in services.iter().flat_map(|service| service.shapes) {
             if let Some(pattern) = shape.pattern {
+                assert!(
+                    !pattern.contains(r"\\"),
+                    "{pattern}: rust_syntax would read an escaped backslash wrongly"
+                );
                 let regex = Regex::new(&format!("^(?:{})$", rust_syntax(pattern)));
                 assert!(regex.is_ok(), "{}: {pattern}: {regex:?}", shape.name);
             }

@@ -6,5 +6,4 @@ pub mod tables;
 pub mod types;
 
 /// The tables of this service, as the codecs take them.
-pub static SERVICE: crate::model::Service =
-    crate::model::Service { operations: tables::OPERATIONS, shapes: tables::SHAPES, errors: tables::ERRORS };
+pub use tables::SERVICE;
