@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use ondol_core::identity::EnvironmentId;
+use ondol_protocol::assignment::EnvironmentAssignment;
 
 /// How environments are separated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +36,8 @@ pub struct AgentConfiguration {
     pub limits: bool,
     /// What all environments together may take.
     pub machine_memory_bytes: u64,
-    pub credentials: Box<dyn Fn(EnvironmentId) -> Credentials + Send + Sync>,
+    /// Of the function's role, for one environment.
+    pub credentials: Box<dyn Fn(EnvironmentId, &EnvironmentAssignment) -> Credentials + Send + Sync>,
 }
 
 impl std::fmt::Debug for AgentConfiguration {

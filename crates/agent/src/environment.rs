@@ -113,7 +113,7 @@ pub fn launch_request(
         },
         GroupLimits {
             name: environment.to_string(),
-            cpu_millis: Some(u64::from(assignment.vcpus) * 1_000),
+            cpu_millis: Some(function.cpu_millis()),
             memory_bytes: u64::from(function.memory_size_mib) * MIB,
             pids: Some(PIDS_MAX),
         },
@@ -225,7 +225,7 @@ fn mounts(
     mounts.push(Mount::Scratch { target: "/tmp".into(), bytes, files: bytes / 4_096 });
     // What runtimes read to size themselves, in the words of cgroup v2 whatever the host has.
     let limits = vec![
-        (PathBuf::from("fs/cgroup/cpu.max"), format!("{} 100000\n", u64::from(assignment.vcpus) * 100_000)),
+        (PathBuf::from("fs/cgroup/cpu.max"), format!("{} 100000\n", function.cpu_millis() * 100)),
         (PathBuf::from("fs/cgroup/memory.max"), format!("{}\n", u64::from(function.memory_size_mib) * MIB)),
         (PathBuf::from("fs/cgroup/pids.max"), format!("{PIDS_MAX}\n")),
     ];

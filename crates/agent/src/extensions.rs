@@ -19,6 +19,8 @@ pub struct Extensions {
     started: Vec<(String, bool)>,
     registered: BTreeMap<u128, Registered>,
     open: bool,
+    /// Of a Lambda (default) function: extensions may ask to hear of every invocation.
+    is_classic: bool,
     /// Once it was said, whoever asks for the first time hears it at once.
     shutdown: Option<Bytes>,
 }
@@ -29,6 +31,9 @@ struct Registered {
     /// Its place among the started ones; none for one inside the runtime's process.
     external: Option<usize>,
     wants_shutdown: bool,
+    wants_invoke: bool,
+    /// It was told of an invocation and has not asked for the next event.
+    busy: bool,
     /// It asked for its first event: its own initialisation is over.
     ready: bool,
     waits: Option<oneshot::Sender<Bytes>>,
@@ -37,9 +42,9 @@ struct Registered {
 }
 
 impl Extensions {
-    pub fn new(started: Vec<String>) -> Self {
+    pub fn new(started: Vec<String>, is_classic: bool) -> Self {
         let started = started.into_iter().map(|name| (name, false)).collect();
-        Self { started, registered: BTreeMap::new(), open: true, shutdown: None }
+        Self { started, registered: BTreeMap::new(), open: true, is_classic, shutdown: None }
     }
 
     pub fn register(&mut self, id: u128, name: &str, events: &[String]) -> Result<(), Refusal> {
@@ -56,11 +61,19 @@ impl Extensions {
             let text = format!("An extension with the name {name} is registered already");
             return Err(Refusal("Extension.AlreadyRegistered", text));
         }
-        if external.is_none() && !events.is_empty() {
+        let is_internal_with_events = if self.is_classic {
+            // One inside the runtime's process ends with it: it cannot hear of that.
+            external.is_none() && events.iter().any(|event| event == "SHUTDOWN")
+        } else {
+            external.is_none() && !events.is_empty()
+        };
+        if is_internal_with_events {
             let text = "No events allowed for internal extensions";
             return Err(Refusal("Extension.InvalidEventType", text.into()));
         }
-        if let Some(other) = events.iter().find(|event| *event != "SHUTDOWN") {
+        if let Some(other) =
+            events.iter().find(|event| *event != "SHUTDOWN" && !(self.is_classic && *event == "INVOKE"))
+        {
             return Err(Refusal("Extension.InvalidEventType", format!("{other}: ErrorInvalidEventType")));
         }
         if let Some(place) = external {
@@ -69,7 +82,9 @@ impl Extensions {
         let registered = Registered {
             name: name.into(),
             external,
-            wants_shutdown: !events.is_empty(),
+            wants_shutdown: events.iter().any(|event| event == "SHUTDOWN"),
+            wants_invoke: events.iter().any(|event| event == "INVOKE"),
+            busy: false,
             ready: false,
             waits: None,
             told: false,
@@ -100,6 +115,7 @@ impl Extensions {
     pub fn next(&mut self, id: u128) -> Option<oneshot::Receiver<Bytes>> {
         let registered = self.registered.get_mut(&id)?;
         registered.ready = true;
+        registered.busy = false;
         let (tell, told) = oneshot::channel();
         match &self.shutdown {
             Some(event) if registered.wants_shutdown && !registered.told => {
@@ -108,6 +124,22 @@ impl Extensions {
             _ => registered.waits = Some(tell),
         }
         Some(told)
+    }
+
+    /// Tells those who asked for it of an invocation.
+    pub fn invoke(&mut self, event: &Bytes) {
+        for registered in self.registered.values_mut().filter(|registered| registered.wants_invoke) {
+            registered.busy = true;
+            if let Some(waits) = registered.waits.take() {
+                // One that went away is missed by its next request, or by its end.
+                let _ = waits.send(event.clone());
+            }
+        }
+    }
+
+    /// Whether all that were told of an invocation have asked for the next event.
+    pub fn all_free(&self) -> bool {
+        self.registered.values().all(|registered| !registered.busy)
     }
 
     /// Tells those who asked for it that the environment ends; gives the started ones that did not.
@@ -129,7 +161,11 @@ impl Extensions {
     /// Each one's name, state and events, as `platform.extension` tells them.
     pub fn states(&self) -> Vec<serde_json::Value> {
         let of_registered = self.registered.values().map(|registered| {
-            let events: &[&str] = if registered.wants_shutdown { &["SHUTDOWN"] } else { &[] };
+            let events: Vec<&str> =
+                [("INVOKE", registered.wants_invoke), ("SHUTDOWN", registered.wants_shutdown)]
+                    .into_iter()
+                    .filter_map(|(event, wanted)| wanted.then_some(event))
+                    .collect();
             let state = if registered.ready { "Ready" } else { "Registered" };
             json!({"name": registered.name, "state": state, "events": events})
         });
@@ -154,7 +190,7 @@ mod tests {
 
     #[test]
     fn registration_follows_the_rules_of_managed_instances() {
-        let mut extensions = Extensions::new(words(&["outer"]));
+        let mut extensions = Extensions::new(words(&["outer"]), false);
         let refused = |result: Result<(), Refusal>| result.unwrap_err();
         assert!(!extensions.all_registered());
         let invoke = refused(extensions.register(1, "outer", &words(&["INVOKE", "SHUTDOWN"])));
@@ -173,8 +209,27 @@ mod tests {
     }
 
     #[test]
+    fn of_a_default_function_extensions_hear_of_every_invocation() {
+        let mut extensions = Extensions::new(words(&["outer"]), true);
+        extensions.register(1, "outer", &words(&["INVOKE", "SHUTDOWN"])).unwrap();
+        extensions.register(2, "inner", &words(&["INVOKE"])).unwrap();
+        assert!(extensions.register(3, "other", &words(&["SHUTDOWN"])).is_err());
+        let (mut outer, mut inner) = (extensions.next(1).unwrap(), extensions.next(2).unwrap());
+        assert!(extensions.all_ready() && extensions.all_free());
+        extensions.invoke(&Bytes::from_static(b"event"));
+        assert_eq!(
+            (outer.try_recv().unwrap(), inner.try_recv().unwrap()),
+            (Bytes::from("event"), Bytes::from("event"))
+        );
+        let _outer = extensions.next(1).unwrap();
+        assert!(!extensions.all_free());
+        let _inner = extensions.next(2).unwrap();
+        assert!(extensions.all_free());
+    }
+
+    #[test]
     fn the_end_is_told_to_those_who_asked_also_when_they_ask_late() {
-        let mut extensions = Extensions::new(words(&["a", "b", "c"]));
+        let mut extensions = Extensions::new(words(&["a", "b", "c"]), false);
         extensions.register(1, "a", &words(&["SHUTDOWN"])).unwrap();
         extensions.register(2, "b", &words(&["SHUTDOWN"])).unwrap();
         extensions.register(3, "c", &[]).unwrap();

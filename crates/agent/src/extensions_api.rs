@@ -116,6 +116,7 @@ async fn next(host: &Host, request: &Request<Incoming>) -> Answered {
     };
     let told = host.extensions.borrow_mut().next(id);
     host.consider_ready();
+    host.consider_free();
     match told {
         // The environment's end closes the channel of who did not ask to hear of it.
         Some(told) => match told.await {
@@ -168,7 +169,7 @@ async fn subscribe(host: &Host, request: Request<Incoming>) -> Answered {
         return refused("Telemetry.SubscriptionClosed", "Telemetry API subscription is closed already");
     }
     let name = host.extensions.borrow().name(id).unwrap_or_default().to_owned();
-    match Subscription::parse(&name, &body) {
+    match Subscription::parse(&name, &body, host.is_classic()) {
         Ok(subscription) => {
             let subscription = Rc::new(subscription);
             host.journal.platform("platform.telemetrySubscription", Level::Info, &subscribed(&subscription));

@@ -13,6 +13,7 @@ use ondol_core::gate::{Event as GateEvent, ThrottleCause};
 use ondol_core::identity::{EnvironmentId, RequestId};
 use ondol_core::slots::{Answer, Effect, Event, PollId, Slots};
 use ondol_core::time::WallTime;
+use ondol_launcher::cgroup::peak_memory_bytes;
 use ondol_observe::clock;
 use ondol_observe::platform::{self, Level, Status};
 use ondol_protocol::assignment::EnvironmentAssignment;
@@ -23,12 +24,12 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::extensions::Extensions;
-use crate::journal::Journal;
+use crate::journal::{Ended, Journal};
 use crate::logs::Logs;
+use crate::variables::initialization_type;
 
 /// How long the last telemetry may take, of the two seconds there are for the whole shutdown.
 const TELEMETRY_WAIT: std::time::Duration = std::time::Duration::from_millis(300);
-const INITIALIZATION_TYPE: &str = "lambda-managed-instances";
 
 /// What a shard tells its machine of an environment.
 #[derive(Debug)]
@@ -37,6 +38,8 @@ pub enum ShardEvent {
     Ready,
     /// It will not come up; end it.
     InitFailed,
+    /// An invocation of a Lambda (default) function timed out: its environment is over.
+    TimedOut,
     /// Timed-out code holds its slots for too long; replace it.
     Stuck,
     /// One of the runtime's workers ended, and the runtime goes on with fewer; replace it.
@@ -102,6 +105,12 @@ pub struct Host {
     pub journal: Rc<Journal>,
     pub extensions: RefCell<Extensions>,
     adopted_at: WallTime,
+    /// How long the initialisation took, until an invocation has told of it.
+    init_micros: Cell<Option<u64>>,
+    /// The slot is free, and extensions still work on the invocation.
+    freeing: Cell<bool>,
+    /// Its control group below ours.
+    group: Option<String>,
     /// The runtime asked for an invocation.
     polled: Cell<bool>,
     slots: RefCell<Slots>,
@@ -128,20 +137,24 @@ impl Host {
         assignment: EnvironmentAssignment,
         journal: Journal,
         extensions: Vec<String>,
+        group: Option<String>,
         gauge: Arc<Gauge>,
         gate: Rc<dyn Fn(GateEvent)>,
         machine: mpsc::UnboundedSender<(EnvironmentId, ShardEvent)>,
     ) -> Rc<Self> {
-        let limit =
-            assignment.publication.configuration.managed_instances.per_execution_environment_max_concurrency;
+        let limit = assignment.publication.configuration.concurrency();
+        let is_classic = assignment.publication.configuration.is_on_demand();
         let journal = Rc::new(journal);
         let host = Rc::new(Self {
             id,
             assignment,
             logs: Rc::new(Logs::new(Rc::clone(&journal), limit)),
             journal,
-            extensions: RefCell::new(Extensions::new(extensions)),
+            extensions: RefCell::new(Extensions::new(extensions, is_classic)),
             adopted_at: clock::wall(),
+            init_micros: Cell::new(None),
+            freeing: Cell::new(false),
+            group,
             polled: Cell::new(false),
             slots: RefCell::new(Slots::new(limit)),
             polls: RefCell::default(),
@@ -169,10 +182,15 @@ impl Host {
         }
     }
 
+    /// Of a Lambda (default) function: one request at a time, by the rules of the classic mode.
+    pub fn is_classic(&self) -> bool {
+        self.assignment.publication.configuration.is_on_demand()
+    }
+
     fn tell_of_start(&self) {
         let function = &self.assignment.publication.configuration;
         let record = json!({
-            "initializationType": INITIALIZATION_TYPE,
+            "initializationType": initialization_type(function),
             "phase": "init",
             "functionName": self.assignment.version.function,
             "functionVersion": self.assignment.version.version,
@@ -186,12 +204,13 @@ impl Host {
     fn tell_of_init(&self, kind: &str, quiet: Level, error: Option<&str>) {
         let status = if error.is_some() { Status::Error } else { Status::Success };
         let mut record = json!({
-            "initializationType": INITIALIZATION_TYPE,
+            "initializationType": initialization_type(&self.assignment.publication.configuration),
             "phase": "init",
             "status": status.name(),
         });
         if kind == "platform.initReport" {
             let micros = clock::wall().0.saturating_sub(self.adopted_at.0);
+            self.init_micros.set(Some(micros).filter(|_| self.is_classic()));
             record["metrics"] = json!({"durationMs": platform::millis(micros)});
         }
         if let Some(error) = error {
@@ -254,13 +273,27 @@ impl Host {
         }
         self.ready.set(true);
         self.end_init(None);
-        let managed = &self.assignment.publication.configuration.managed_instances;
+        let function = &self.assignment.publication.configuration;
         (self.gate)(GateEvent::Ready {
             environment: self.id,
             publication: self.assignment.publication.id,
-            limit: managed.per_execution_environment_max_concurrency,
+            limit: function.concurrency(),
+            is_on_demand: function.is_on_demand(),
         });
         self.tell(ShardEvent::Ready);
+    }
+
+    /// An environment takes the next invocation when its extensions are done with the last one too.
+    pub fn consider_free(&self) {
+        if self.freeing.get() && self.extensions.borrow().all_free() {
+            self.freeing.set(false);
+            (self.gate)(GateEvent::SlotReleased { environment: self.id });
+        }
+    }
+
+    fn slot_released(&self) {
+        self.freeing.set(true);
+        self.consider_free();
     }
 
     /// An extension has registered; with the last one the runtime may start.
@@ -438,11 +471,20 @@ impl Host {
     fn reply(&self, request: RequestId, function_error: Option<&'static str>, body: Bytes, status: Status) {
         let Some(caller) = self.callers.borrow_mut().remove(&request) else { return };
         let micros = caller.handed_at.map_or(0, |at| clock::wall().0.saturating_sub(at.0));
-        let log_tail = caller.invocation.wants_log_tail.then(|| {
-            let report = platform::report(clock::epoch_millis(), request, micros, status).to_string();
-            self.logs.take_tail(request, &report).unwrap_or_default()
-        });
-        self.journal.report(request, micros, status);
+        let wants_tail = caller.invocation.wants_log_tail;
+        if self.is_classic() {
+            // Its own lines come before the platform's last ones.
+            self.logs.read_what_is_there();
+        }
+        let ended = Ended {
+            duration_micros: micros,
+            status,
+            max_memory_bytes: self.group.as_deref().filter(|_| self.is_classic()).and_then(peak_memory_bytes),
+            init_micros: self.init_micros.take(),
+        };
+        let lines = self.journal.report(request, &ended, wants_tail);
+        let log_tail = wants_tail.then(|| self.logs.take_tail(request, &lines).unwrap_or_default());
+        self.logs.belong_to(None);
         // The caller may have gone away; the function ran all the same.
         let _ = caller.reply.send(Ok(Reply { function_error, body: ReplyBody::whole(body), log_tail }));
     }
@@ -485,15 +527,19 @@ impl Host {
                         error_body("Sandbox.Timedout", &message),
                         Status::Timeout,
                     );
+                    if self.is_classic() {
+                        self.close();
+                        self.tell(ShardEvent::TimedOut);
+                    }
                 }
                 Effect::Refuse { request, .. } => {
                     // The gate counted a slot for it; the caller may be gone, so it is given back from here.
-                    (self.gate)(GateEvent::SlotReleased { environment: self.id });
+                    self.slot_released();
                     if let Some(caller) = self.callers.borrow_mut().remove(&request) {
                         let _ = caller.reply.send(Err(Refused(ThrottleCause::Concurrency)));
                     }
                 }
-                Effect::SlotReleased => (self.gate)(GateEvent::SlotReleased { environment: self.id }),
+                Effect::SlotReleased => self.slot_released(),
                 Effect::Stuck => self.tell(ShardEvent::Stuck),
                 Effect::Drained => self.tell(ShardEvent::Drained),
             }
@@ -516,17 +562,21 @@ impl Host {
         if is_closed(&parked.connection) {
             return false;
         }
-        if caller.invocation.wants_log_tail {
-            let EnvironmentAssignment { version, function_arn, .. } = &self.assignment;
-            let start = platform::start(clock::epoch_millis(), request, &version.version, function_arn);
-            self.logs.start_tail(request, &start.to_string());
-        }
         let handed = Handed { invocation: caller.invocation.clone(), deadline };
         if parked.hand.send(handed).is_err() {
             return false;
         }
         caller.handed_at = Some(clock::wall());
-        self.journal.start(request);
+        let wants_tail = caller.invocation.wants_log_tail;
+        if self.is_classic() {
+            self.logs.belong_to(Some(request));
+            let event = invoke_event(&caller.invocation, deadline);
+            self.extensions.borrow_mut().invoke(&event);
+        }
+        let lines = self.journal.start(request, wants_tail);
+        if wants_tail {
+            self.logs.start_tail(request, &lines);
+        }
         true
     }
 
@@ -557,6 +607,21 @@ impl Host {
             }
         }
     }
+}
+
+/// What extensions of a Lambda (default) function hear of an invocation.
+fn invoke_event(invocation: &Invocation, deadline: WallTime) -> Bytes {
+    let left_millis = deadline.0.saturating_sub(clock::wall().0) / 1_000;
+    let deadline_millis =
+        clock::epoch_millis().saturating_add(i64::try_from(left_millis).unwrap_or(i64::MAX));
+    let event = json!({
+        "eventType": "INVOKE",
+        "deadlineMs": deadline_millis,
+        "requestId": invocation.request.uuid(),
+        "invokedFunctionArn": &*invocation.invoked_arn,
+        "tracing": {"type": "X-Amzn-Trace-Id", "value": invocation.trace_id.as_deref().unwrap_or_default()},
+    });
+    event.to_string().into()
 }
 
 impl Drop for Host {

@@ -2,9 +2,11 @@
 //! callers who asked for the tail. Levels decide here; so does the bound on how much one environment may write.
 
 use std::cell::{Cell, RefCell};
+use std::fmt::Write as _;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use ondol_core::function::LogFormat;
 use ondol_core::identity::RequestId;
 use ondol_observe::clock;
 use ondol_observe::logs::{Entry, LogSender, LogStream, Record};
@@ -30,12 +32,33 @@ struct Dropped {
     bytes: u64,
 }
 
+/// How invocations are told of: in the words of managed instances, or in those of Lambda (default) functions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Managed,
+    ClassicJson,
+    Text,
+}
+
+/// What an invocation's last event tells.
+#[derive(Debug, Clone, Copy)]
+pub struct Ended {
+    pub duration_micros: u64,
+    pub status: Status,
+    /// Of the environment's whole life, where it is known.
+    pub max_memory_bytes: Option<u64>,
+    /// How long the initialisation took, with the first invocation after it.
+    pub init_micros: Option<u64>,
+}
+
 #[derive(Debug)]
 pub struct Journal {
     stream: Arc<LogStream>,
     sender: LogSender,
+    mode: Mode,
     application_level: Level,
     system_level: Level,
+    memory_size_mib: u32,
     budget: Budget,
     dropped: Cell<Dropped>,
     subscriptions: RefCell<Vec<Rc<Subscription>>>,
@@ -44,12 +67,22 @@ pub struct Journal {
 
 impl Journal {
     pub fn new(stream: Arc<LogStream>, sender: LogSender, assignment: &EnvironmentAssignment) -> Self {
-        let logging = &assignment.publication.configuration.logging;
+        let function = &assignment.publication.configuration;
+        let level = |level: &Option<String>| Level::parse(level.as_deref().unwrap_or_default());
+        let (mode, application_level, system_level) = match &function.logging.format {
+            LogFormat::Text => (Mode::Text, Level::Trace, Level::Info),
+            LogFormat::Json { application_level, system_level } => {
+                let mode = if function.is_on_demand() { Mode::ClassicJson } else { Mode::Managed };
+                (mode, level(application_level), level(system_level))
+            }
+        };
         Self {
             stream,
             sender,
-            application_level: Level::parse(&logging.application_log_level),
-            system_level: Level::parse(&logging.system_log_level),
+            mode,
+            application_level,
+            system_level,
+            memory_size_mib: function.memory_size_mib,
             budget: Budget::new(KEPT_BYTES_BURST, KEPT_BYTES_PER_SECOND),
             dropped: Cell::default(),
             subscriptions: RefCell::default(),
@@ -140,20 +173,96 @@ impl Journal {
         let text = event.to_string();
         let subscriptions = self.subscriptions.borrow();
         subscriptions.iter().filter(|s| s.wants(Kind::Platform)).for_each(|s| s.push(&text));
-        level < self.system_level || self.keep(None, Entry::Text(text.into()), 0)
+        // Text logs hold what went wrong, and no more of the platform's events.
+        let wanted = if self.mode == Mode::Text { Level::Warn } else { self.system_level };
+        level < wanted || self.keep(None, Entry::Text(text.into()), 0)
     }
 
-    pub fn start(&self, request: RequestId) {
-        self.invocation(request, Entry::Start, Level::Info, || {
+    /// Tells of an invocation's beginning; gives the lines for the tail its caller asked for.
+    pub fn start(&self, request: RequestId, wants_lines: bool) -> Vec<String> {
+        let event = || {
             platform::start(clock::epoch_millis(), request, &self.stream.version, &self.stream.function_arn)
-        });
+        };
+        let (entry, lines) = match self.mode {
+            Mode::Managed if !wants_lines => (Entry::Start, Vec::new()),
+            Mode::Managed => (Entry::Start, vec![event().to_string()]),
+            Mode::ClassicJson => {
+                let line = event().to_string();
+                (Entry::Text(line.as_str().into()), vec![line])
+            }
+            Mode::Text => {
+                let line = format!("START RequestId: {} Version: {}", request.uuid(), self.stream.version);
+                (Entry::Text(line.as_str().into()), vec![line])
+            }
+        };
+        self.invocation(request, entry, Level::Info, event);
+        lines
     }
 
-    pub fn report(&self, request: RequestId, duration_micros: u64, status: Status) {
+    /// Tells of an invocation's end, as `start` does of its beginning.
+    pub fn report(&self, request: RequestId, ended: &Ended, wants_lines: bool) -> Vec<String> {
+        let Ended { duration_micros, status, .. } = *ended;
         let level = if status == Status::Success { Level::Info } else { Level::Warn };
-        self.invocation(request, Entry::Report { duration_micros, status }, level, || {
-            platform::report(clock::epoch_millis(), request, duration_micros, status)
-        });
+        let classic = || {
+            let metrics = platform::ClassicMetrics {
+                duration_micros,
+                memory_size_mib: self.memory_size_mib,
+                max_memory_bytes: ended.max_memory_bytes,
+                init_micros: ended.init_micros,
+            };
+            platform::classic_report(clock::epoch_millis(), request, status, &metrics)
+        };
+        let event = || match self.mode {
+            Mode::Managed => platform::report(clock::epoch_millis(), request, duration_micros, status),
+            Mode::ClassicJson | Mode::Text => classic(),
+        };
+        let (entries, lines) = match self.mode {
+            Mode::Managed => {
+                let lines = if wants_lines { vec![event().to_string()] } else { Vec::new() };
+                (vec![Entry::Report { duration_micros, status }], lines)
+            }
+            Mode::ClassicJson => {
+                let done = platform::runtime_done(clock::epoch_millis(), request, duration_micros, status);
+                let lines = vec![done.to_string(), event().to_string()];
+                (lines.iter().map(|line| Entry::Text(line.as_str().into())).collect(), lines)
+            }
+            Mode::Text => {
+                let lines = self.text_report(request, ended);
+                (lines.iter().map(|line| Entry::Text(line.as_str().into())).collect(), lines)
+            }
+        };
+        for (place, entry) in entries.into_iter().enumerate() {
+            // Subscribers hear of the end once.
+            if place == 0 {
+                self.invocation(request, entry, level, event);
+            } else if level >= self.system_level {
+                self.keep(Some(request), entry, 0);
+            }
+        }
+        lines
+    }
+
+    /// The last lines of an invocation in the text format.
+    fn text_report(&self, request: RequestId, ended: &Ended) -> Vec<String> {
+        let id = request.uuid();
+        let mut lines = vec![format!("END RequestId: {id}")];
+        let billed = ended.duration_micros.div_ceil(1_000).max(1);
+        let mut report = format!(
+            "REPORT RequestId: {id}\tDuration: {:.2} ms\tBilled Duration: {billed} ms\tMemory Size: {} MB",
+            platform::millis(ended.duration_micros),
+            self.memory_size_mib
+        );
+        if let Some(bytes) = ended.max_memory_bytes {
+            let _ = write!(report, "\tMax Memory Used: {} MB", bytes >> 20);
+        }
+        if let Some(micros) = ended.init_micros {
+            let _ = write!(report, "\tInit Duration: {:.2} ms", platform::millis(micros));
+        }
+        if ended.status == Status::Timeout {
+            report.push_str("\tStatus: timeout");
+        }
+        lines.push(report + "\t");
+        lines
     }
 
     fn invocation(&self, request: RequestId, entry: Entry, level: Level, event: impl Fn() -> Value) {

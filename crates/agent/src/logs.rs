@@ -48,6 +48,8 @@ pub struct Logs {
     streams: RefCell<Vec<Rc<Stream>>>,
     last: RefCell<VecDeque<String>>,
     tails: RefCell<BTreeMap<RequestId, Tail>>,
+    /// The one invocation there is, where there is one at a time: every line is its own.
+    current: Cell<Option<RequestId>>,
     /// A worker holds its connection for life, so an ended connection is an ended worker. Nothing else tells:
     /// AWS's clients neither say so nor start another.
     pub worker_ended: Notify,
@@ -109,6 +111,7 @@ impl Logs {
             streams: RefCell::default(),
             last: RefCell::default(),
             tails: RefCell::default(),
+            current: Cell::new(None),
             worker_ended: Notify::new(),
         }
     }
@@ -251,7 +254,7 @@ impl Logs {
             return;
         }
         let text = String::from_utf8_lossy(&line[..line.len().min(LINE_BYTES_MAX)]);
-        let request = request_id(&text);
+        let request = self.current.get().or_else(|| request_id(&text));
         if !self.journal.line(kind, &text, request) {
             return;
         }
@@ -277,16 +280,21 @@ impl Logs {
         self.last.borrow().iter().cloned().collect()
     }
 
-    pub fn start_tail(&self, request: RequestId, first_line: &str) {
+    /// From here on every line belongs to this invocation, or to none.
+    pub fn belong_to(&self, request: Option<RequestId>) {
+        self.current.set(request);
+    }
+
+    pub fn start_tail(&self, request: RequestId, first_lines: &[String]) {
         let mut tail = Tail::default();
-        tail.push(first_line);
+        first_lines.iter().for_each(|line| tail.push(line));
         self.tails.borrow_mut().insert(request, tail);
     }
 
-    pub fn take_tail(&self, request: RequestId, last_line: &str) -> Option<String> {
+    pub fn take_tail(&self, request: RequestId, last_lines: &[String]) -> Option<String> {
         self.read_what_is_there();
         let mut tail = self.tails.borrow_mut().remove(&request)?;
-        tail.push(last_line);
+        last_lines.iter().for_each(|line| tail.push(line));
         let text: String = tail.lines.iter().flat_map(|line| [line.as_str(), "\n"]).collect();
         let mut cut = text.len().saturating_sub(TAIL_BYTES_MAX);
         while !text.is_char_boundary(cut) {
@@ -378,7 +386,7 @@ mod tests {
     fn a_tail_holds_its_own_lines_and_the_last_4_kb() {
         let (logs, _book, _folder) = logs("tail");
         let (mine, other) = (RequestId::from_random(1, 1), RequestId::from_random(2, 2));
-        logs.start_tail(mine, "START");
+        logs.start_tail(mine, &["START".to_owned()]);
         let mut partial = Partial::default();
         for number in 0..100 {
             for (who, word) in [(mine, "mine"), (other, "other")] {
@@ -388,10 +396,10 @@ mod tests {
                 logs.split(Kind::Function, &mut partial, format!("{b}\n").as_bytes());
             }
         }
-        let tail = logs.take_tail(mine, "END").unwrap();
+        let tail = logs.take_tail(mine, &["END".to_owned()]).unwrap();
         assert!(tail.len() <= TAIL_BYTES_MAX && tail.ends_with("END\n"), "{}", tail.len());
         assert!(tail.contains("mine-099") && !tail.contains("other") && !tail.contains("mine-001"), "{tail}");
-        assert_eq!(logs.take_tail(mine, "END"), None);
+        assert_eq!(logs.take_tail(mine, &["END".to_owned()]), None);
     }
 
     #[test]

@@ -241,7 +241,7 @@ impl Machine {
             gauge: Arc::default(),
         };
         self.live.insert(id, live);
-        let credentials = (self.configuration.credentials)(id);
+        let credentials = (self.configuration.credentials)(id, wanted);
         let first_host_id = FIRST_HOST_ID + 2 * host_slot;
         match launch_request(&self.configuration, id, wanted, &credentials, first_host_id) {
             Ok(Planned { request, log_stream, extensions }) => {
@@ -288,6 +288,10 @@ impl Machine {
                     log_socket,
                     log_stream,
                     extensions: live.extensions.clone(),
+                    group: self.configuration.limits.then(|| {
+                        let share = &live.assignment.instance;
+                        format!("{}/{}/{environment}", self.configuration.server_id, share.id)
+                    }),
                     gauge: Arc::clone(&live.gauge),
                 };
                 if matches!(live.phase, Phase::Launching) {
@@ -348,6 +352,9 @@ impl Machine {
                 for place in places {
                     self.signal(id, Process::Extension(place), Signal::Kill).await?;
                 }
+            }
+            ShardEvent::TimedOut => {
+                self.end(id, "An invocation timed out; the next one gets another.").await?
             }
             ShardEvent::Stuck => self.replace(id, "Timed-out code held its slots for too long."),
             ShardEvent::WorkerEnded => self.replace(id, "One of the runtime's workers ended."),

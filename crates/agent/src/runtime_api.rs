@@ -30,8 +30,7 @@ const CONNECTIONS_MIN: usize = 64;
 
 /// Serves an environment's listener until the task is dropped; its connections end with it.
 pub async fn serve(host: Rc<Host>, listener: TcpListener) {
-    let limit =
-        host.assignment.publication.configuration.managed_instances.per_execution_environment_max_concurrency;
+    let limit = host.assignment.publication.configuration.concurrency();
     let connections_max = CONNECTIONS_MIN + CONNECTIONS_PER_REQUEST * limit as usize;
     let mut connections = tokio::task::JoinSet::new();
     loop {

@@ -65,6 +65,8 @@ pub struct Adopted {
     pub log_stream: Arc<LogStream>,
     /// Names of the extensions that were started.
     pub extensions: Vec<String>,
+    /// Its control group below ours, where there is one.
+    pub group: Option<String>,
     pub gauge: Arc<Gauge>,
 }
 
@@ -178,6 +180,7 @@ impl Environments {
             adopted.assignment,
             journal,
             adopted.extensions,
+            adopted.group,
             adopted.gauge,
             Rc::clone(gate),
             events.clone(),

@@ -16,8 +16,9 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
-/// The only schema Lambda Managed Instances knows.
+/// The only schema Lambda Managed Instances knows, and those Lambda (default) functions know beside it.
 pub const SCHEMA_VERSION: &str = "2025-01-29";
+const CLASSIC_SCHEMA_VERSIONS: &[&str] = &["2022-07-01", "2022-12-13"];
 /// What may wait for one subscriber; beyond it events are dropped and counted.
 const WAITING_BYTES_MAX: usize = 4 << 20;
 const ATTEMPTS_MAX: u32 = 5;
@@ -101,9 +102,10 @@ pub struct Subscription {
 
 impl Subscription {
     /// Reads a request's body; the error is the sentence for its sender.
-    pub fn parse(owner: &str, body: &[u8]) -> Result<Self, String> {
+    pub fn parse(owner: &str, body: &[u8], is_classic: bool) -> Result<Self, String> {
         let asked: Asked = serde_json::from_slice(body).map_err(|error| error.to_string())?;
-        if asked.schema_version != SCHEMA_VERSION {
+        let known = is_classic && CLASSIC_SCHEMA_VERSIONS.contains(&asked.schema_version.as_str());
+        if asked.schema_version != SCHEMA_VERSION && !known {
             return Err(format!(
                 "schemaVersion {} isn't supported; Lambda Managed Instances supports {SCHEMA_VERSION}",
                 asked.schema_version
@@ -342,7 +344,7 @@ mod tests {
                 "destination": {"protocol": "HTTP", "URI": "http://sandbox.localdomain:4243/x?y"},
             });
             change.iter().for_each(|(name, value)| body[*name] = value.clone());
-            Subscription::parse("e", body.to_string().as_bytes())
+            Subscription::parse("e", body.to_string().as_bytes(), false)
         };
         let good = parse(&[]).unwrap();
         assert_eq!(good.destination, Destination::Http { port: 4243, path: "/x?y".into() });
@@ -366,7 +368,7 @@ mod tests {
     #[test]
     fn a_subscriber_that_takes_nothing_costs_a_bounded_amount_and_hears_how_much_it_missed() {
         let body = json!({"schemaVersion": SCHEMA_VERSION, "types": ["function"], "destination": {"protocol": "TCP", "port": 1}});
-        let subscription = Subscription::parse("e", body.to_string().as_bytes()).unwrap();
+        let subscription = Subscription::parse("e", body.to_string().as_bytes(), false).unwrap();
         let event = "x".repeat(1_000);
         (0..10_000).for_each(|_| subscription.push(&event));
         assert!(subscription.waiting_bytes.get() <= WAITING_BYTES_MAX);

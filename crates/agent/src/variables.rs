@@ -1,7 +1,8 @@
-//! The environment variables of an execution environment, as AWS sets them for Lambda Managed Instances.
+//! The environment variables of an execution environment, as AWS sets them.
 
 use std::collections::BTreeMap;
 
+use ondol_core::function::{FunctionConfiguration, LogFormat};
 use ondol_protocol::assignment::EnvironmentAssignment;
 use ondol_protocol::containment::{LOG_SOCKET_FOLDER, LOG_SOCKET_NAME};
 
@@ -48,11 +49,16 @@ pub struct Context<'a> {
     pub places: &'a Places,
 }
 
+/// How an environment came to be, as runtimes are told.
+pub fn initialization_type(configuration: &FunctionConfiguration) -> &'static str {
+    if configuration.is_on_demand() { "on-demand" } else { "lambda-managed-instances" }
+}
+
 pub fn variables(context: &Context<'_>) -> Vec<(String, String)> {
     let Context { assignment, region, endpoint, credentials, log_stream, places } = context;
     let configuration = &assignment.publication.configuration;
     let mut set: BTreeMap<String, String> = BTreeMap::new();
-    let own: [(&str, String); 26] = [
+    let mut own: Vec<(&str, String)> = vec![
         ("AWS_ACCESS_KEY_ID", credentials.access_key_id.clone()),
         ("AWS_SECRET_ACCESS_KEY", credentials.secret_access_key.clone()),
         ("AWS_SESSION_TOKEN", credentials.session_token.clone()),
@@ -61,21 +67,14 @@ pub fn variables(context: &Context<'_>) -> Vec<(String, String)> {
         ("AWS_LAMBDA_FUNCTION_NAME", assignment.version.function.clone()),
         ("AWS_LAMBDA_FUNCTION_VERSION", assignment.version.version.clone()),
         ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", configuration.memory_size_mib.to_string()),
-        ("AWS_LAMBDA_INITIALIZATION_TYPE", "lambda-managed-instances".into()),
-        ("AWS_LAMBDA_LOG_FORMAT", "JSON".into()),
-        ("AWS_LAMBDA_LOG_LEVEL", configuration.logging.application_log_level.clone()),
+        ("AWS_LAMBDA_INITIALIZATION_TYPE", initialization_type(configuration).into()),
         ("AWS_LAMBDA_LOG_GROUP_NAME", configuration.logging.log_group.clone()),
         ("AWS_LAMBDA_LOG_STREAM_NAME", (*log_stream).to_owned()),
-        (
-            "AWS_LAMBDA_MAX_CONCURRENCY",
-            configuration.managed_instances.per_execution_environment_max_concurrency.to_string(),
-        ),
         ("AWS_XRAY_CONTEXT_MISSING", "LOG_ERROR".into()),
         ("AWS_EXECUTION_ENV", format!("AWS_Lambda_{}", configuration.runtime)),
         ("LAMBDA_RUNTIME_DIR", places.runtime.clone()),
         ("LAMBDA_TASK_ROOT", places.task.clone()),
         ("_HANDLER", configuration.handler.clone()),
-        ("_LAMBDA_TELEMETRY_LOG_FD_PROVIDER_SOCKET", places.log_socket.clone()),
         ("LANG", "en_US.UTF-8".into()),
         (
             "LD_LIBRARY_PATH",
@@ -87,9 +86,21 @@ pub fn variables(context: &Context<'_>) -> Vec<(String, String)> {
         ("AWS_ENDPOINT_URL_LAMBDA", (*endpoint).to_owned()),
         ("HOME", "/tmp".into()),
     ];
+    match &configuration.logging.format {
+        LogFormat::Text => own.push(("AWS_LAMBDA_LOG_FORMAT", "Text".into())),
+        LogFormat::Json { application_level, .. } => {
+            own.push(("AWS_LAMBDA_LOG_FORMAT", "JSON".into()));
+            own.push(("AWS_LAMBDA_LOG_LEVEL", application_level.clone().unwrap_or_else(|| "INFO".into())));
+        }
+    }
+    // A runtime takes several requests at once when it is told how many, whatever the number.
+    if !configuration.is_on_demand() {
+        own.push(("AWS_LAMBDA_MAX_CONCURRENCY", configuration.concurrency().to_string()));
+        own.push(("_LAMBDA_TELEMETRY_LOG_FD_PROVIDER_SOCKET", places.log_socket.clone()));
+    }
     let reserved: Vec<&str> = own.iter().map(|(name, _)| *name).collect();
     set.extend(own.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
-    for (name, value) in &configuration.environment {
+    for (name, value) in configuration.environment() {
         let free = !reserved.contains(&name.as_str())
             || OVERRIDABLE.contains(&name.as_str())
             || matches!(name.as_str(), "AWS_ENDPOINT_URL_LAMBDA" | "HOME");
@@ -97,12 +108,11 @@ pub fn variables(context: &Context<'_>) -> Vec<(String, String)> {
             set.insert(name.clone(), value.clone());
         }
     }
-    if configuration.environment.contains_key("AWS_ENDPOINT_URL")
-        && !configuration.environment.contains_key("AWS_ENDPOINT_URL_LAMBDA")
-    {
+    let sets = |wanted: &str| configuration.environment().any(|(name, _)| name == wanted);
+    if sets("AWS_ENDPOINT_URL") && !sets("AWS_ENDPOINT_URL_LAMBDA") {
         set.remove("AWS_ENDPOINT_URL_LAMBDA");
     }
-    if configuration.runtime.starts_with("nodejs") {
+    if configuration.runtime.starts_with("nodejs") && !configuration.is_on_demand() {
         nodejs(assignment, &mut set);
     }
     set.into_iter().collect()
@@ -128,13 +138,13 @@ pub fn for_extensions(variables: &[(String, String)]) -> Vec<(String, String)> {
 /// threads than workers the handlers' own file and DNS work never runs. So the pool is larger by what the
 /// function asks for, or by as many threads again; and there are no more workers than requests.
 fn nodejs(assignment: &EnvironmentAssignment, set: &mut BTreeMap<String, String>) {
-    let concurrency =
-        assignment.publication.configuration.managed_instances.per_execution_environment_max_concurrency;
+    let configuration = &assignment.publication.configuration;
+    let (concurrency, vcpus) = (configuration.concurrency(), configuration.vcpus());
     let workers = set
         .get("AWS_LAMBDA_NODEJS_WORKER_COUNT")
         .and_then(|text| text.parse().ok())
         .filter(|workers| *workers > 0)
-        .unwrap_or_else(|| (8 * assignment.vcpus).min(concurrency).max(1));
+        .unwrap_or_else(|| (8 * vcpus).min(concurrency).max(1));
     let own_threads: u32 = set
         .get("UV_THREADPOOL_SIZE")
         .and_then(|text| text.parse().ok())
@@ -152,7 +162,7 @@ mod tests {
         let mut assignment = EnvironmentAssignment::sample(runtime);
         let publication = std::sync::Arc::make_mut(&mut assignment.publication);
         publication.configuration.environment =
-            own.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+            Some(own.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect());
         let credentials = Credentials {
             access_key_id: "ASIA".into(),
             secret_access_key: "s".into(),

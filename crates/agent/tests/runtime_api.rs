@@ -47,7 +47,7 @@ impl Drop for Folder {
 fn assignment(limit: u32) -> EnvironmentAssignment {
     let mut assignment = EnvironmentAssignment::sample("python3.13");
     let configuration = &mut Arc::make_mut(&mut assignment.publication).configuration;
-    configuration.managed_instances.per_execution_environment_max_concurrency = limit;
+    configuration.managed_instances.as_mut().unwrap().per_execution_environment_max_concurrency = limit;
     assignment
 }
 
@@ -92,6 +92,7 @@ impl Rig {
                 function_arn: "arn:aws:lambda:us-east-1:000000000000:function:f:1".into(),
             }),
             extensions: extensions.iter().map(|name| (*name).to_owned()).collect(),
+            group: None,
             gauge: Arc::clone(&gauge),
         };
         machine.0.send(ShardCommand::Adopt(Box::new(adopted))).unwrap();

@@ -4,20 +4,34 @@ use std::fmt::Write as _;
 
 use ondol_wire::lambda::SERVICE;
 
-use crate::lambda::WORKS;
+use crate::lambda::{REGISTERED, Support};
 
 /// The page, as it is committed.
 pub fn page() -> String {
     let mut page = String::from(
         "# Compatibility\n\nGenerated from the service model and the operations this version has; a test keeps it true.\n\n\
+         An operation that `stores` keeps and shows what it is told, and nothing acts on it yet, for the reason given. \
          An operation that is not supported answers `NotImplementedException` (HTTP 501) and changes nothing. \
          Every other AWS service answers the same, in its own protocol.\n\n",
     );
-    let works = SERVICE.operations.iter().filter(|operation| WORKS.contains(&operation.name)).count();
-    let _ = writeln!(page, "## Lambda ({works} of {} operations work)\n", SERVICE.operations.len());
+    let count = |stores: bool| {
+        REGISTERED.iter().filter(|one| matches!(one.support, Support::Stores(_)) == stores).count()
+    };
+    let _ = writeln!(
+        page,
+        "## Lambda ({} of {} operations work, {} more store)\n",
+        count(false),
+        SERVICE.operations.len(),
+        count(true)
+    );
     page.push_str("| operation | |\n| --- | --- |\n");
     for operation in SERVICE.operations {
-        let state = if WORKS.contains(&operation.name) { "works" } else { "unsupported" };
+        let registered = REGISTERED.iter().find(|registered| registered.name == operation.name);
+        let state = match registered.map(|registered| registered.support) {
+            Some(Support::Works) => "works".into(),
+            Some(Support::Stores(why)) => format!("stores: {why}"),
+            None => "unsupported".to_owned(),
+        };
         let _ = writeln!(page, "| {} | {state} |", operation.name);
     }
     page
@@ -43,8 +57,8 @@ mod tests {
 
     #[test]
     fn everything_that_works_is_an_operation_of_the_model() {
-        for name in WORKS {
-            assert!(SERVICE.operation(name).is_some(), "{name}");
+        for registered in REGISTERED {
+            assert!(SERVICE.operation(registered.name).is_some(), "{}", registered.name);
         }
     }
 }

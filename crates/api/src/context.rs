@@ -3,30 +3,86 @@
 use std::sync::Arc;
 
 use ondol_core::identity::{Home, PublicationId};
+use ondol_core::quotas::Quotas;
 use ondol_failpoint::reach;
 use ondol_observe::clock;
 use ondol_store::artifacts::Artifacts;
 use ondol_store::{Committed, Revision, Store, StoreError, Transaction};
 use ondol_wire::fault::Fault;
 use ondol_wire::lambda::SERVICE;
+use ondol_wire::sigv4::{constant_time_equal, hex, hmac};
 use serde::de::DeserializeOwned;
+
+use crate::services::ServiceEndpoints;
 
 /// Tries of a change whose document changed under it.
 const ATTEMPTS_MAX: usize = 20;
 
-#[derive(Debug, Clone)]
+/// How long a link to a package holds, as on AWS.
+const PACKAGE_LINK_SECONDS: i64 = 600;
+
+#[derive(Clone)]
 pub struct Context {
     pub store: Store,
     pub artifacts: Artifacts,
     pub home: Home,
+    pub quotas: Quotas,
+    /// The services Ondol does not serve, where the operator says that they are.
+    pub services: Arc<ServiceEndpoints>,
+    /// How the caller reaches this server: the origin of links in answers.
+    pub origin: Arc<str>,
+    /// What links to packages are signed with; new with every start.
+    link_secret: Arc<[u8; 32]>,
     /// One change at a time, so that a check and the write it allows see the same world. Held for the
     /// time of one commit, never while a package is unpacked.
     pub changes: Arc<tokio::sync::Mutex<()>>,
 }
 
+impl std::fmt::Debug for Context {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Context").field("home", &self.home).finish_non_exhaustive()
+    }
+}
+
 impl Context {
-    pub fn new(store: Store, artifacts: Artifacts, home: Home) -> Self {
-        Self { store, artifacts, home, changes: Arc::default() }
+    pub fn new(
+        store: Store,
+        artifacts: Artifacts,
+        home: Home,
+        quotas: Quotas,
+        services: ServiceEndpoints,
+    ) -> Self {
+        let origin = Arc::from("http://localhost");
+        let mut link_secret = [0; 32];
+        link_secret.chunks_mut(8).for_each(|part| part.copy_from_slice(&random().to_le_bytes()));
+        Self {
+            store,
+            artifacts,
+            home,
+            quotas,
+            services: Arc::new(services),
+            origin,
+            link_secret: Arc::new(link_secret),
+            changes: Arc::default(),
+        }
+    }
+
+    /// Where a package can be fetched for a while, by whoever holds the link.
+    pub fn package_link(&self, sha256: &str) -> String {
+        let until = clock::epoch_millis() / 1_000 + PACKAGE_LINK_SECONDS;
+        let signature = self.package_signature(sha256, until);
+        format!("{}/_ondol/packages/{sha256}.zip?until={until}&signature={signature}", self.origin)
+    }
+
+    /// Whether a link was made here, and still holds.
+    pub fn admits_package(&self, sha256: &str, until: i64, signature: &str) -> bool {
+        let expected = self.package_signature(sha256, until);
+        until >= clock::epoch_millis() / 1_000
+            && constant_time_equal(expected.as_bytes(), signature.as_bytes())
+    }
+
+    fn package_signature(&self, sha256: &str, until: i64) -> String {
+        hex(&hmac(&self.link_secret[..], format!("{sha256}/{until}").as_bytes()))
     }
 
     pub fn now_epoch_millis(&self) -> i64 {
@@ -69,6 +125,21 @@ pub fn uuid() -> String {
 
 pub fn publication_id() -> PublicationId {
     PublicationId(u128::from(random()) << 64 | u128::from(random()))
+}
+
+/// So many lower-case letters and digits, as ids of function URLs and code signing configs are.
+pub fn letters(count: usize) -> String {
+    const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+    let (mut bits, mut left) = (0_u64, 0);
+    let mut letter = || {
+        if left < 5 {
+            (bits, left) = (random(), 60);
+        }
+        let letter = ALPHABET[(bits & 31) as usize];
+        (bits, left) = (bits >> 5, left - 5);
+        letter as char
+    };
+    (0..count).map(|_| letter()).collect()
 }
 
 fn random() -> u64 {

@@ -8,6 +8,8 @@ mod context;
 mod door;
 mod faults;
 pub mod lambda;
+mod services;
 
 pub use context::Context;
 pub use door::{Api, PageAnswer, Pages};
+pub use services::ServiceEndpoints;

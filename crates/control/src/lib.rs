@@ -10,13 +10,14 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use ondol_core::capacity::{
-    Environment, EnvironmentState, Instance, Memory, Picture, Plan, Step, VersionChange, decide,
+    Environment, EnvironmentState, Instance, Memory, Picture, Plan, Step, VersionChange, decide, default_pool,
 };
 use ondol_core::capacity_provider::{CapacityProvider, ProviderState};
 use ondol_core::coins::Coins;
 use ondol_core::function::{Function, FunctionVersion, LastUpdate, Reason, VersionKey, VersionState};
-use ondol_core::identity::{EnvironmentId, Home, PublicationId};
+use ondol_core::identity::{EnvironmentId, Home, InstanceId, LATEST, PublicationId};
 use ondol_core::instance_type::by_name;
+use ondol_core::on_demand::Demand;
 use ondol_core::time::PolicyTime;
 use ondol_failpoint::reach;
 use ondol_observe::logs::LogSender;
@@ -24,7 +25,7 @@ use ondol_observe::{clock, notice};
 use ondol_protocol::assignment::{Assignment, EnvironmentAssignment, Generation, InstanceShare, Report};
 use ondol_store::{Committed, Precondition, Store, StoreError, Transaction, keys};
 use serde::de::DeserializeOwned;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use system_logs::Deed;
 
@@ -35,6 +36,14 @@ const JOURNAL_MAX: usize = 200;
 
 /// A plan that could not be carried out whole is made again this soon.
 const RETRY_SECONDS: u64 = 2;
+
+/// Why invocations of a publication that wait for an environment are answered instead: one of them, or all.
+#[derive(Debug, Clone)]
+pub struct Refusal {
+    pub publication: PublicationId,
+    pub reason: Reason,
+    pub all: bool,
+}
 
 /// How far a plan was carried out.
 struct Carried {
@@ -68,6 +77,12 @@ pub struct Control {
     pub machine: Box<dyn Fn() -> MachineFacts + Send + Sync>,
     pub assignments: watch::Sender<Arc<Assignment>>,
     pub reports: watch::Receiver<Report>,
+    /// What Lambda (default) functions want now.
+    pub demand: watch::Receiver<Demand>,
+    /// Invocations that are not to wait any longer.
+    pub refusals: mpsc::UnboundedSender<Refusal>,
+    /// Where Lambda (default) functions run.
+    pub default_pool: InstanceShare,
     pub views: watch::Sender<Arc<View>>,
     pub coins: Coins,
     pub epoch: u64,
@@ -91,6 +106,7 @@ impl Control {
         loop {
             changed.mark_unchanged();
             self.reports.mark_unchanged();
+            self.demand.mark_unchanged();
             let wake_at = match self.picture(&environments, &needs) {
                 Ok(picture) => {
                     let now = clock::policy();
@@ -118,6 +134,7 @@ impl Control {
             tokio::select! {
                 ended = changed.changed() => if ended.is_err() { return },
                 ended = self.reports.changed() => if ended.is_err() { return },
+                ended = self.demand.changed() => if ended.is_err() { return },
                 () = async { match sleep {
                     Some(sleep) => tokio::time::sleep(sleep).await,
                     None => std::future::pending().await,
@@ -149,7 +166,8 @@ impl Control {
                 (*id, Environment { state, ..environment.clone() })
             })
             .collect();
-        picture::take(&self.store, &self.home, environments, (self.machine)())
+        let demand = self.demand.borrow().clone();
+        picture::take(&self.store, &self.home, environments, demand, (self.machine)())
     }
 
     /// Carries a plan out in its order. Once the store refused a step, those that need it are left for the next
@@ -187,6 +205,15 @@ impl Control {
                     carried.assignment_changed |= environments.remove(id).is_some();
                     Ok(())
                 }
+                Step::Refuse { publication, reason, all } => {
+                    // Whoever answers is gone only when the server ends.
+                    let _ = self.refusals.send(Refusal {
+                        publication: *publication,
+                        reason: reason.clone(),
+                        all: *all,
+                    });
+                    Ok(())
+                }
                 // What comes after a refused step may rest on it.
                 _ if !carried.stored => continue,
                 stored => self.store_step(stored).await,
@@ -202,28 +229,40 @@ impl Control {
 
     /// The assignment of a planned environment; `None` if what it is for has just gone.
     fn assign(&self, environment: &Environment) -> Option<EnvironmentAssignment> {
-        let Environment { version, publication, instance, need, .. } = environment;
-        let key = keys::version(&version.function, &version.version);
-        let (document, _) = self.store.document::<FunctionVersion>(&key).ok()??;
-        let wanted = [Some(document.publication), document.serving]
-            .into_iter()
-            .flatten()
-            .find(|p| p.id == *publication)?;
-        let (instance, _) =
-            self.store.document::<ondol_core::capacity::Instance>(&keys::instance(&instance.0)).ok()??;
-        let instance_type = by_name(&instance.instance_type)?;
+        let Environment { version, publication, instance, .. } = environment;
+        let wanted = if *instance == default_pool() && version.version == LATEST {
+            let (function, _) =
+                self.store.document::<Function>(&keys::function(&version.function)).ok()??;
+            function.publication().filter(|latest| latest.id == *publication)?
+        } else {
+            let key = keys::version(&version.function, &version.version);
+            let (document, _) = self.store.document::<FunctionVersion>(&key).ok()??;
+            [Some(document.publication), document.serving]
+                .into_iter()
+                .flatten()
+                .find(|p| p.id == *publication)?
+        };
         Some(EnvironmentAssignment {
             version: version.clone(),
             function_arn: self.home.function_arn(&version.function, Some(&version.version)).into(),
             publication: Arc::new(wanted),
-            instance: InstanceShare {
-                id: instance.id,
-                availability_zone: instance.availability_zone,
-                vcpus: instance_type.vcpus,
-                memory_mib: instance_type.memory_mib,
-            },
-            vcpus: need.vcpus,
+            instance: self.share(instance)?,
             draining: false,
+        })
+    }
+
+    /// The share of the machine an instance is; the default pool is all of it.
+    fn share(&self, id: &InstanceId) -> Option<InstanceShare> {
+        if *id == default_pool() {
+            return Some(self.default_pool.clone());
+        }
+        let (instance, _) = self.store.document::<Instance>(&keys::instance(&id.0)).ok()??;
+        let instance_type = by_name(&instance.instance_type)?;
+        Some(InstanceShare {
+            id: instance.id,
+            availability_zone: instance.availability_zone,
+            vcpus: instance_type.vcpus,
+            memory_mib: instance_type.memory_mib,
         })
     }
 
@@ -280,7 +319,8 @@ impl Control {
             }
             Step::StartEnvironment { .. }
             | Step::DrainEnvironment { .. }
-            | Step::ForgetEnvironment { .. } => return Ok(()),
+            | Step::ForgetEnvironment { .. }
+            | Step::Refuse { .. } => return Ok(()),
         };
         let committed = self.store.commit(transaction).await;
         if let Some(instance) = &instance {
@@ -395,6 +435,7 @@ fn name(step: &Step) -> &'static str {
         Step::SetVersion { change: VersionChange::Reactivate, .. } => "reactivate-version",
         Step::RemoveVersion { .. } => "remove-version",
         Step::RemoveFunction { .. } => "remove-function",
+        Step::Refuse { .. } => "refuse",
     }
 }
 
@@ -417,6 +458,7 @@ fn describe(step: &Step) -> String {
         Step::SetVersion { key, change, .. } => format!("{key}: {}", describe_change(change)),
         Step::RemoveVersion { key } => format!("removed {key}"),
         Step::RemoveFunction { name } => format!("removed function {name}"),
+        Step::Refuse { reason, .. } => format!("refused a waiting invocation ({})", reason.code),
     }
 }
 

@@ -10,10 +10,12 @@ use serde::{Deserialize, Serialize};
 use crate::capacity_provider::{CapacityProvider, ProviderState, availability_zones};
 use crate::coins::Coins;
 use crate::function::{
-    Architecture, FunctionVersion, LastUpdate, Publication, Reason, VersionKey, VersionState,
+    Architecture, FunctionConfiguration, FunctionVersion, LastUpdate, Publication, Reason, VersionKey,
+    VersionState,
 };
 use crate::identity::{EnvironmentId, InstanceId, PublicationId};
 use crate::instance_type::by_name;
+use crate::on_demand::Demand;
 use crate::place::{Need, OVERHEAD_MEMORY_MIB, OVERHEAD_VCPUS, Score, choose_type};
 use crate::time::PolicyTime;
 
@@ -66,6 +68,8 @@ pub struct Machine {
     pub architecture: Architecture,
     /// Run functions of the other architecture too; only code without native parts works.
     pub any_architecture: bool,
+    /// What the default pool may promise to its environments.
+    pub on_demand_memory_mib: u64,
     pub installed_runtimes: BTreeSet<String>,
 }
 
@@ -78,6 +82,10 @@ pub struct Picture {
     pub functions_deleting: BTreeSet<String>,
     pub instances: BTreeMap<InstanceId, Instance>,
     pub environments: BTreeMap<EnvironmentId, Environment>,
+    /// What Lambda (default) functions want now.
+    pub demand: Demand,
+    /// Publications of Lambda (default) functions that are demanded or run, as far as they are still current.
+    pub on_demand: BTreeMap<PublicationId, (VersionKey, Publication)>,
     pub machine: Machine,
 }
 
@@ -129,6 +137,17 @@ pub enum Step {
     RemoveFunction {
         name: String,
     },
+    /// Invocations of a Lambda (default) function that wait are answered: one, or all if none can ever start.
+    Refuse {
+        publication: PublicationId,
+        reason: Reason,
+        all: bool,
+    },
+}
+
+/// The default pool, where Lambda (default) functions run: the machine itself.
+pub fn default_pool() -> InstanceId {
+    InstanceId("default-pool".into())
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -164,6 +183,7 @@ pub fn decide(picture: Picture, memory: Memory, now: PolicyTime, coins: &mut Coi
         planner.version(key);
     }
     planner.orphans();
+    planner.on_demand();
     planner.empty_instances();
     planner.removals();
     planner.forget();
@@ -217,7 +237,17 @@ impl Planner<'_> {
             })
             .collect();
         for (id, publication, reason, settled) in ended {
-            self.picture.environments.remove(&id);
+            let ended = self.picture.environments.remove(&id);
+            if ended.is_some_and(|ended| ended.instance == default_pool()) {
+                // Nothing is kept running: the invocation it was started for hears why, and the next one tries again.
+                if !settled {
+                    let reason = reason.clone();
+                    let why = reason.text.clone();
+                    self.step(Step::Refuse { publication, reason, all: false }, why);
+                }
+                self.step(Step::ForgetEnvironment { id }, reason.text);
+                continue;
+            }
             if !settled {
                 let earlier = self.memory.failures.get(&publication).map_or(0, |failures| failures.count);
                 let wait = (1_u64 << earlier.min(16)).min(BACK_OFF_SECONDS_MAX);
@@ -231,6 +261,9 @@ impl Planner<'_> {
 
     fn version(&mut self, key: &VersionKey) {
         let Some(version) = self.picture.versions.get(key).cloned() else { return };
+        if version.publication.configuration.is_on_demand() {
+            return;
+        }
         match version.state {
             VersionState::Deleting | VersionState::Failed => {
                 self.drain_all(&version, "the version is not to run");
@@ -268,7 +301,7 @@ impl Planner<'_> {
         }
         let is_new = version.state == VersionState::Pending
             || version.serving.as_ref().is_none_or(|serving| serving.id != wanted.id);
-        if let Err(reason) = self.possible(version) {
+        if let Err(reason) = self.possible(&version.publication.configuration) {
             return self.fail(version, is_new, reason);
         }
         let shortage = self.fill(version, wanted, minimum).err();
@@ -293,7 +326,7 @@ impl Planner<'_> {
             self.unmet(version, failures.last);
         } else if let Some(shortage) = shortage {
             // Room that is about to come is worth waiting for.
-            let provider = &wanted.configuration.managed_instances.capacity_provider;
+            let provider = wanted.configuration.capacity_provider().unwrap_or_default();
             if is_new && !self.is_draining(provider) {
                 return self.fail(version, is_new, shortage);
             }
@@ -326,8 +359,7 @@ impl Planner<'_> {
     }
 
     /// What no amount of waiting would mend.
-    fn possible(&self, version: &FunctionVersion) -> Result<(), Reason> {
-        let configuration = &version.publication.configuration;
+    fn possible(&self, configuration: &FunctionConfiguration) -> Result<(), Reason> {
         let machine = &self.picture.machine;
         if configuration.architecture != machine.architecture && !machine.any_architecture {
             return Err(Reason::new(
@@ -343,7 +375,7 @@ impl Planner<'_> {
             return Err(Reason::new(
                 "InvalidRuntime",
                 format!(
-                    "The runtime {runtime} isn't installed on this machine. Install it with: ondol runtime install {runtime}. Then publish again."
+                    "The runtime {runtime} isn't installed on this machine. Install it with: ondol runtime install {runtime}. Then publish or invoke again."
                 ),
             ));
         }
@@ -372,7 +404,7 @@ impl Planner<'_> {
         let configuration = &publication.configuration;
         let need =
             Need { vcpus: configuration.vcpus(), memory_mib: u64::from(configuration.memory_size_mib) };
-        let provider_name = &configuration.managed_instances.capacity_provider;
+        let provider_name = configuration.capacity_provider().unwrap_or_default();
         let provider = match self.picture.providers.get(provider_name) {
             Some(provider) if provider.state != ProviderState::Deleting => provider.clone(),
             _ => {
@@ -596,8 +628,81 @@ impl Planner<'_> {
     /// Environments of versions that are no more.
     fn orphans(&mut self) {
         let known: BTreeSet<VersionKey> = self.picture.versions.keys().cloned().collect();
-        let orphans = self.running_where(|e| !known.contains(&e.version));
+        let orphans = self.running_where(|e| !known.contains(&e.version) && e.instance != default_pool());
         self.drain(orphans, "its function version was deleted");
+    }
+
+    /// Lambda (default) functions: one environment for each invocation that waits, none for what is idle too long.
+    fn on_demand(&mut self) {
+        let pool = default_pool();
+        let current: BTreeSet<PublicationId> = self.picture.on_demand.keys().copied().collect();
+        let replaced = self.running_where(|e| e.instance == pool && !current.contains(&e.publication));
+        self.drain(replaced, "its function was deleted or updated");
+        let retired = self.picture.demand.retired.clone();
+        let idle: Vec<EnvironmentId> = self
+            .running_where(|e| e.instance == pool)
+            .into_iter()
+            .filter(|id| retired.contains(id))
+            .collect();
+        self.drain(idle, "it was idle for too long");
+        for (publication, waiting) in self.picture.demand.waiting.clone() {
+            let Some((version, wanted)) = self.picture.on_demand.get(&publication).cloned() else {
+                let reason = Reason::new("InvalidConfiguration", "The function was deleted or updated.");
+                self.step(
+                    Step::Refuse { publication, reason, all: true },
+                    "nothing of this publication runs",
+                );
+                continue;
+            };
+            let starting = self.count_of(publication, &EnvironmentState::Starting);
+            for _ in starting..waiting {
+                if let Err(reason) = self.start_on_demand(&version, &wanted) {
+                    let why = reason.text.clone();
+                    self.step(Step::Refuse { publication, reason, all: true }, why);
+                    break;
+                }
+            }
+        }
+    }
+
+    fn count_of(&self, publication: PublicationId, state: &EnvironmentState) -> usize {
+        let environments = self.picture.environments.values();
+        environments.filter(|e| e.publication == publication && e.state == *state).count()
+    }
+
+    fn start_on_demand(&mut self, version: &VersionKey, wanted: &Publication) -> Result<(), Reason> {
+        self.possible(&wanted.configuration)?;
+        let need = Need {
+            vcpus: wanted.configuration.vcpus(),
+            memory_mib: u64::from(wanted.configuration.memory_size_mib),
+        };
+        let pool = default_pool();
+        let promised: u64 = self
+            .picture
+            .environments
+            .values()
+            .filter(|e| e.instance == pool)
+            .map(|e| e.need.memory_mib)
+            .sum();
+        let limit = self.picture.machine.on_demand_memory_mib;
+        if promised + need.memory_mib > limit {
+            let text = format!(
+                "The default pool has no room for {} MB more: {promised} of {limit} MB are promised to other execution environments.",
+                need.memory_mib
+            );
+            return Err(Reason::new("InsufficientCapacity", text));
+        }
+        let id = EnvironmentId(u128::from(self.coins.flip()) << 64 | u128::from(self.coins.flip()));
+        let environment = Environment {
+            version: version.clone(),
+            publication: wanted.id,
+            instance: pool,
+            need,
+            state: EnvironmentState::Starting,
+        };
+        self.picture.environments.insert(id, environment.clone());
+        self.step(Step::StartEnvironment { id, environment }, "an invocation waits for it");
+        Ok(())
     }
 
     fn empty_instances(&mut self) {

@@ -17,6 +17,14 @@ impl Coins {
         z ^ (z >> 31)
     }
 
+    /// True in so many of all cases: `share` between 0 and 1.
+    #[allow(clippy::cast_precision_loss)]
+    pub fn chance(&mut self, share: f64) -> bool {
+        // The 53 bits a double holds.
+        let part = (self.flip() >> 11) as f64 / (1_u64 << 53) as f64;
+        part < share
+    }
+
     /// A number below `bound`; 0 when the bound is 0.
     pub fn below(&mut self, bound: usize) -> usize {
         usize::try_from((u128::from(self.flip()) * bound as u128) >> 64).unwrap_or(0)

@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::attached::Attached;
 use crate::identity::{LATEST_PUBLISHED, PublicationId};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -45,9 +46,12 @@ pub struct FunctionConfiguration {
     pub memory_size_mib: u32,
     pub ephemeral_storage_mib: u32,
     pub architecture: Architecture,
-    pub environment: BTreeMap<String, String>,
+    /// Absent is not empty: what nobody set is not shown.
+    pub environment: Option<BTreeMap<String, String>>,
     pub logging: FunctionLogging,
-    pub managed_instances: ManagedInstancesConfig,
+    /// Where it runs: on a capacity provider's instances, or, without one, on demand.
+    pub managed_instances: Option<ManagedInstancesConfig>,
+    pub dead_letter_target_arn: Option<String>,
     /// In the order they are merged into `/opt`: a later one's file hides an earlier one's.
     pub layers: Vec<LayerReference>,
 }
@@ -61,9 +65,19 @@ pub struct LayerReference {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FunctionLogging {
-    pub application_log_level: String,
-    pub system_log_level: String,
+    pub format: LogFormat,
     pub log_group: String,
+}
+
+/// `LoggingConfig.LogFormat`; only JSON knows levels.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LogFormat {
+    Text,
+    #[serde(rename = "JSON")]
+    Json {
+        application_level: Option<String>,
+        system_level: Option<String>,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,11 +90,48 @@ pub struct ManagedInstancesConfig {
     pub memory_gib_per_vcpu_hundredths: u32,
 }
 
+/// Memory that comes with one vCPU for a Lambda (default) function. Source: AWS's page on memory.
+const ON_DEMAND_MIB_PER_VCPU: u32 = 1_769;
+
 impl FunctionConfiguration {
-    /// Whole by the rules of [`crate::managed_instances`], checked before a configuration is accepted.
+    /// Whole vCPUs of an execution environment. On managed instances they come out whole by the rules of
+    /// [`crate::managed_instances`]; on demand a share is rounded up.
     pub fn vcpus(&self) -> u32 {
-        let per_vcpu = self.managed_instances.memory_gib_per_vcpu_hundredths.max(1);
-        self.memory_size_mib * 100 / (1024 * per_vcpu)
+        match &self.managed_instances {
+            Some(managed) => managed.vcpus(self.memory_size_mib),
+            None => self.memory_size_mib.div_ceil(ON_DEMAND_MIB_PER_VCPU),
+        }
+    }
+
+    /// Thousandths of a CPU an execution environment may use.
+    pub fn cpu_millis(&self) -> u64 {
+        match &self.managed_instances {
+            Some(_) => u64::from(self.vcpus()) * 1_000,
+            None => u64::from(self.memory_size_mib) * 1_000 / u64::from(ON_DEMAND_MIB_PER_VCPU),
+        }
+    }
+
+    /// Requests one execution environment takes at the same time.
+    pub fn concurrency(&self) -> u32 {
+        self.managed_instances.as_ref().map_or(1, |managed| managed.per_execution_environment_max_concurrency)
+    }
+
+    pub fn is_on_demand(&self) -> bool {
+        self.managed_instances.is_none()
+    }
+
+    pub fn capacity_provider(&self) -> Option<&str> {
+        self.managed_instances.as_ref().map(|managed| managed.capacity_provider.as_str())
+    }
+
+    pub fn environment(&self) -> impl Iterator<Item = (&String, &String)> {
+        self.environment.iter().flatten()
+    }
+}
+
+impl ManagedInstancesConfig {
+    pub fn vcpus(&self, memory_size_mib: u32) -> u32 {
+        memory_size_mib * 100 / (1024 * self.memory_gib_per_vcpu_hundredths.max(1))
     }
 }
 
@@ -92,7 +143,7 @@ pub struct Code {
     pub size_bytes: u64,
 }
 
-/// The unpublished function: `$LATEST`, which Lambda Managed Instances never invokes.
+/// The unpublished function: `$LATEST`, which Lambda Managed Instances never invokes and Lambda (default) does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Function {
     pub name: String,
@@ -104,6 +155,35 @@ pub struct Function {
     /// The number the next numbered version gets.
     pub next_version: u64,
     pub deleting: bool,
+    /// What of `$LATEST` runs, when it can be invoked: new with each change of code or configuration. None on
+    /// Lambda Managed Instances.
+    #[serde(default)]
+    pub latest_publication: Option<PublicationId>,
+    #[serde(default)]
+    pub reserved_concurrency: Option<u32>,
+    #[serde(default)]
+    pub recursive_loop: RecursiveLoop,
+    #[serde(default)]
+    pub code_signing_config_arn: Option<String>,
+    /// What is attached to `$LATEST`.
+    #[serde(default)]
+    pub attached: Attached,
+}
+
+impl Function {
+    /// `$LATEST` as it runs, where it can be invoked.
+    pub fn publication(&self) -> Option<Publication> {
+        let id = self.latest_publication?;
+        Some(Publication { id, configuration: self.configuration.clone(), code: self.code.clone() })
+    }
+}
+
+/// What happens to an event a function sent to itself sixteen times over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum RecursiveLoop {
+    Allow,
+    #[default]
+    Terminate,
 }
 
 /// Code and configuration as one publish froze them.
@@ -132,6 +212,8 @@ pub struct FunctionVersion {
     pub applied_scaling: Option<ScalingConfig>,
     pub revision_id: String,
     pub last_modified_epoch_millis: i64,
+    #[serde(default)]
+    pub attached: Attached,
 }
 
 impl FunctionVersion {

@@ -34,6 +34,8 @@ pub enum Event {
         environment: EnvironmentId,
         publication: PublicationId,
         limit: u32,
+        /// Of a Lambda (default) function: it is the pool's, and no gate's.
+        is_on_demand: bool,
     },
     /// No new invocations: draining or ended.
     Closed {
@@ -60,7 +62,7 @@ pub struct Gate {
 impl Gate {
     pub fn handle(&mut self, event: &Event) {
         match *event {
-            Event::Ready { environment, publication, limit } => {
+            Event::Ready { environment, publication, limit, .. } => {
                 let view = View { publication, limit, in_flight: 0 };
                 if self.environments.insert(environment, view).is_none() {
                     self.publications.entry(publication).or_default().push(environment);
@@ -143,7 +145,12 @@ mod tests {
     fn gate(environments: u128, limit: u32) -> Gate {
         let mut gate = Gate::default();
         for id in 0..environments {
-            gate.handle(&Event::Ready { environment: EnvironmentId(id), publication: P, limit });
+            gate.handle(&Event::Ready {
+                environment: EnvironmentId(id),
+                publication: P,
+                limit,
+                is_on_demand: false,
+            });
         }
         gate
     }

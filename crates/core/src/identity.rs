@@ -33,6 +33,14 @@ impl Home {
         format!("{}:{version}", self.layer_arn(name))
     }
 
+    pub fn event_source_mapping_arn(&self, uuid: &str) -> String {
+        format!("arn:aws:lambda:{}:{}:event-source-mapping:{uuid}", self.region, self.account_id)
+    }
+
+    pub fn code_signing_config_arn(&self, id: &str) -> String {
+        format!("arn:aws:lambda:{}:{}:code-signing-config:{id}", self.region, self.account_id)
+    }
+
     pub fn capacity_provider_arn(&self, name: &str) -> String {
         format!("arn:aws:lambda:{}:{}:capacity-provider:{name}", self.region, self.account_id)
     }

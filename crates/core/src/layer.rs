@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::attached::Statement;
 use crate::function::Code;
 
 /// Layers of one function at most.
@@ -24,4 +25,10 @@ pub struct LayerVersion {
     pub compatible_architectures: Option<Vec<String>>,
     pub code: Code,
     pub created_epoch_millis: i64,
+    /// Its resource policy.
+    #[serde(default)]
+    pub policy: Vec<Statement>,
+    /// Of the policy; new with each change of it.
+    #[serde(default)]
+    pub policy_revision_id: String,
 }

@@ -4,17 +4,23 @@
 //! chance and identity are arguments. Collections iterate in order and ties are broken by id, so that the
 //! same input gives the same decision, in production and in a test.
 
+pub mod attached;
 pub mod capacity;
 pub mod capacity_provider;
+pub mod code_signing;
 pub mod coins;
+pub mod event_pattern;
+pub mod event_source_mapping;
 pub mod function;
 pub mod gate;
 pub mod identity;
 pub mod instance_type;
 pub mod layer;
 pub mod managed_instances;
+pub mod on_demand;
 pub mod place;
 pub mod policy;
+pub mod quotas;
 pub mod runtime;
 #[cfg(any(test, feature = "samples"))]
 pub mod samples;

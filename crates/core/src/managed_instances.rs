@@ -1,6 +1,6 @@
 //! The rules a Lambda Managed Instances function must keep, with the service's own sentences.
 
-use crate::function::FunctionConfiguration;
+use crate::function::{FunctionConfiguration, ManagedInstancesConfig};
 use crate::runtime::MANAGED_INSTANCES;
 
 pub const MEMORY_MIB_MIN: u32 = 2048;
@@ -18,8 +18,11 @@ fn violation(code: &'static str, message: String) -> Result<(), Violation> {
 }
 
 /// Checks the rules that need nothing but the configuration itself.
-pub fn check(configuration: &FunctionConfiguration) -> Result<(), Violation> {
-    let FunctionConfiguration { runtime, memory_size_mib, managed_instances, .. } = configuration;
+pub fn check(
+    configuration: &FunctionConfiguration,
+    managed_instances: &ManagedInstancesConfig,
+) -> Result<(), Violation> {
+    let FunctionConfiguration { runtime, memory_size_mib, .. } = configuration;
     if !MANAGED_INSTANCES.contains(&runtime.as_str()) {
         let text =
             format!("Runtime Enum {runtime} does not support specified feature: Lambda Managed Instances");
@@ -66,14 +69,18 @@ mod tests {
         };
         FunctionConfiguration {
             memory_size_mib: memory,
-            managed_instances,
+            managed_instances: Some(managed_instances),
             ..crate::samples::configuration(runtime)
         }
     }
 
+    fn check_whole(configuration: &FunctionConfiguration) -> Result<(), Violation> {
+        check(configuration, configuration.managed_instances.as_ref().unwrap())
+    }
+
     #[test]
     fn exact_sentences() {
-        let text = |configuration| check(&configuration).unwrap_err().message;
+        let text = |configuration| check_whole(&configuration).unwrap_err().message;
         assert_eq!(
             text(configuration("nodejs24.x", 2048, 65, 200)),
             "The specified PerExecutionEnvironmentMaxConcurrency exceeds the limit of 64 per VCpu. For your configuration, the limit is 64"
@@ -91,8 +98,8 @@ mod tests {
 
     #[test]
     fn vcpus_follow_memory_and_ratio() {
-        assert_eq!(check(&configuration("nodejs24.x", 4096, 128, 200)), Ok(()));
+        assert_eq!(check_whole(&configuration("nodejs24.x", 4096, 128, 200)), Ok(()));
         assert_eq!(configuration("nodejs24.x", 8192, 1, 400).vcpus(), 2);
-        assert!(check(&configuration("nodejs24.x", 2048, 1, 400)).is_err());
+        assert!(check_whole(&configuration("nodejs24.x", 2048, 1, 400)).is_err());
     }
 }

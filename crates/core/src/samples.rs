@@ -1,9 +1,8 @@
 //! Nouns for tests, here and in other rooms (feature `samples`).
 
-use std::collections::BTreeMap;
-
 use crate::function::{
-    Architecture, Code, FunctionConfiguration, FunctionLogging, ManagedInstancesConfig, Publication,
+    Architecture, Code, FunctionConfiguration, FunctionLogging, LogFormat, ManagedInstancesConfig,
+    Publication,
 };
 use crate::identity::PublicationId;
 
@@ -18,18 +17,21 @@ pub fn configuration(runtime: &str) -> FunctionConfiguration {
         memory_size_mib: 2048,
         ephemeral_storage_mib: 512,
         architecture: Architecture::X86_64,
-        environment: BTreeMap::new(),
+        environment: None,
         logging: FunctionLogging {
-            application_log_level: "INFO".into(),
-            system_log_level: "INFO".into(),
+            format: LogFormat::Json {
+                application_level: Some("INFO".into()),
+                system_level: Some("INFO".into()),
+            },
             log_group: "/aws/lambda/f".into(),
         },
-        managed_instances: ManagedInstancesConfig {
+        managed_instances: Some(ManagedInstancesConfig {
             capacity_provider: "cp".into(),
             per_execution_environment_max_concurrency: 16,
             concurrency_is_chosen: true,
             memory_gib_per_vcpu_hundredths: 200,
-        },
+        }),
+        dead_letter_target_arn: None,
         layers: Vec::new(),
     }
 }

@@ -2,63 +2,127 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
 use arc_swap::ArcSwap;
-use ondol_core::function::{Function, FunctionVersion, VersionKey, VersionState};
-use ondol_core::identity::{Home, LATEST_PUBLISHED, PublicationId, Qualifier};
+use ondol_core::attached::{Alias, Attached};
+use ondol_core::coins::Coins;
+use ondol_core::function::{Function, FunctionVersion, Publication, VersionKey, VersionState};
+use ondol_core::identity::{Home, LATEST, LATEST_PUBLISHED, PublicationId, Qualifier};
+use ondol_core::policy::{Policy, PolicyUse};
 use ondol_store::{Changes, Revision, Store, keys};
 use ondol_wire::fault::Fault;
 use ondol_wire::lambda::SERVICE;
 
 /// Where an invocation goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Target {
     pub version: Arc<VersionKey>,
     pub publication: PublicationId,
     pub timeout_millis: u64,
+    /// What bounds it, for a Lambda (default) function.
+    pub on_demand: Option<OnDemandLimits>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The concurrency a Lambda (default) function counts against.
+#[derive(Debug, Clone)]
+pub struct OnDemandLimits {
+    pub reserved: Option<u32>,
+    /// Running invocations of the function, all versions together.
+    pub running: Arc<AtomicU32>,
+}
+
+#[derive(Debug, Clone)]
 enum Route {
     Ready(Target),
     NotReady(VersionState),
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone)]
+struct AliasRoute {
+    version: String,
+    /// Another version, and its share between 0 and 1.
+    other: Option<(String, f64)>,
+}
+
+#[derive(Debug, Clone, Default)]
 struct FunctionRoutes {
+    /// `$LATEST` among them, where it can be invoked.
     versions: BTreeMap<String, Route>,
+    aliases: BTreeMap<String, AliasRoute>,
+    /// Resource policies, by qualifier; that of `$LATEST` is under the empty one.
+    policies: BTreeMap<String, Arc<Policy>>,
+    is_on_demand: bool,
+    reserved: Option<u32>,
+    running: Arc<AtomicU32>,
+}
+
+#[derive(Debug, Default)]
+struct Snapshot {
+    functions: HashMap<String, Arc<FunctionRoutes>>,
+    /// What functions without reserved concurrency share.
+    unreserved: u32,
 }
 
 /// Shared by all shards; reading it takes no lock.
 #[derive(Debug)]
 pub struct Directory {
     home: Home,
-    functions: ArcSwap<HashMap<String, Arc<FunctionRoutes>>>,
+    concurrent_executions: u32,
+    snapshot: ArcSwap<Snapshot>,
+    /// Running invocations of functions without reserved concurrency.
+    pub unreserved_running: Arc<AtomicU32>,
 }
 
 impl Directory {
-    pub fn new(home: Home) -> Arc<Self> {
-        Arc::new(Self { home, functions: ArcSwap::default() })
+    pub fn new(home: Home, concurrent_executions: u32) -> Arc<Self> {
+        let (snapshot, unreserved_running) = (ArcSwap::default(), Arc::default());
+        Arc::new(Self { home, concurrent_executions, snapshot, unreserved_running })
     }
 
     pub fn home(&self) -> &Home {
         &self.home
     }
 
+    /// What functions without reserved concurrency share.
+    pub fn unreserved(&self) -> u32 {
+        self.snapshot.load().unreserved
+    }
+
+    /// The resource policy of what is invoked. `None` also where there is no such function.
+    pub fn policy(&self, name: &str, qualifier: Option<&Qualifier>) -> Option<Arc<Policy>> {
+        let qualifier = qualifier.filter(|q| **q != Qualifier::Latest).map(ToString::to_string);
+        let snapshot = self.snapshot.load();
+        snapshot.functions.get(name)?.policies.get(&qualifier.unwrap_or_default()).cloned()
+    }
+
     /// The publication that answers for a name and qualifier, or AWS's answer why none does.
-    pub fn resolve(&self, name: &str, qualifier: Option<&Qualifier>) -> Result<Target, Fault> {
+    pub fn resolve(
+        &self,
+        name: &str,
+        qualifier: Option<&Qualifier>,
+        coins: &mut Coins,
+    ) -> Result<Target, Fault> {
         let text = qualifier.map(ToString::to_string);
         let not_found = || {
             let arn = self.home.function_arn(name, text.as_deref());
             Fault::of(&SERVICE, "ResourceNotFoundException", format!("Function not found: {arn}"))
         };
-        let functions = self.functions.load();
-        let routes = functions.get(name).ok_or_else(not_found)?;
+        let snapshot = self.snapshot.load();
+        let routes = snapshot.functions.get(name).ok_or_else(not_found)?;
         let version = match qualifier {
+            None if routes.is_on_demand => LATEST,
             None | Some(Qualifier::LatestPublished) => LATEST_PUBLISHED,
+            Some(Qualifier::Latest) if routes.is_on_demand => LATEST,
             Some(Qualifier::Latest) => return Err(latest_is_not_invocable(routes)),
             Some(Qualifier::Version(_)) => text.as_deref().unwrap_or_default(),
-            Some(Qualifier::Alias(_)) => return Err(not_found()),
+            Some(Qualifier::Alias(alias)) => {
+                let alias = routes.aliases.get(alias).ok_or_else(not_found)?;
+                match &alias.other {
+                    Some((other, share)) if coins.chance(*share) => other,
+                    _ => &alias.version,
+                }
+            }
         };
         match routes.versions.get(version) {
             Some(Route::Ready(target)) => Ok(target.clone()),
@@ -69,6 +133,7 @@ impl Directory {
                     "The operation cannot be performed at this time. The function is currently in the following state: {state}"
                 ),
             )),
+            None if version == LATEST => Err(latest_is_not_invocable(routes)),
             None if qualifier.is_none() => Err(no_published_version()),
             None => Err(not_found()),
         }
@@ -88,7 +153,7 @@ impl Directory {
                     names.dedup();
                     let newest = events.last().map_or(at, |change| change.revision);
                     if !names.is_empty() {
-                        self.update(&store, HashMap::clone(&self.functions.load()), &names);
+                        self.update(&store, self.snapshot.load().functions.clone(), &names);
                     }
                     newest
                 }
@@ -108,35 +173,72 @@ impl Directory {
 
     /// Reads these functions anew and swaps the snapshot once.
     fn update(&self, store: &Store, mut functions: HashMap<String, Arc<FunctionRoutes>>, names: &[&str]) {
+        let before = self.snapshot.load();
         for name in names {
-            match read(store, name) {
+            // What runs goes on being counted, whatever changed.
+            let running = before.functions.get(*name).map(|routes| Arc::clone(&routes.running));
+            match read(store, name, running.unwrap_or_default()) {
                 Some(routes) => drop(functions.insert((*name).to_owned(), Arc::new(routes))),
                 None => drop(functions.remove(*name)),
             }
         }
-        self.functions.store(Arc::new(functions));
+        let reserved: u32 = functions.values().filter_map(|routes| routes.reserved).sum();
+        let unreserved = self.concurrent_executions.saturating_sub(reserved);
+        self.snapshot.store(Arc::new(Snapshot { functions, unreserved }));
     }
 }
 
-fn read(store: &Store, name: &str) -> Option<FunctionRoutes> {
+fn read(store: &Store, name: &str, running: Arc<AtomicU32>) -> Option<FunctionRoutes> {
     // A document this build cannot read is as good as absent here; the API answers for it.
     let (function, _) = store.document::<Function>(&keys::function(name)).ok()??;
-    let versions: Vec<FunctionVersion> = store.all(&keys::versions_of(name)).unwrap_or_default();
-    let routes = versions.into_iter().map(|version| {
-        let key = version.key();
-        let route = match version.serving {
+    let mut routes = FunctionRoutes {
+        is_on_demand: function.configuration.is_on_demand(),
+        reserved: function.reserved_concurrency,
+        running,
+        ..FunctionRoutes::default()
+    };
+    let limits = OnDemandLimits { reserved: routes.reserved, running: Arc::clone(&routes.running) };
+    let ready = |version: &str, publication: &Publication| {
+        let version = VersionKey { function: name.to_owned(), version: version.to_owned() };
+        Route::Ready(Target {
+            version: Arc::new(version),
+            publication: publication.id,
+            timeout_millis: u64::from(publication.configuration.timeout_seconds) * 1_000,
+            on_demand: publication.configuration.is_on_demand().then(|| limits.clone()),
+        })
+    };
+    routes.keep_policy("", &function.attached);
+    if let Some(latest) = function.publication() {
+        routes.versions.insert(LATEST.into(), ready(LATEST, &latest));
+    }
+    for version in store.all::<FunctionVersion>(&keys::versions_of(name)).unwrap_or_default() {
+        routes.keep_policy(&version.version, &version.attached);
+        let route = match &version.serving {
             Some(serving) if version.state == VersionState::Active && !function.deleting => {
-                Route::Ready(Target {
-                    version: Arc::new(key),
-                    publication: serving.id,
-                    timeout_millis: u64::from(serving.configuration.timeout_seconds) * 1_000,
-                })
+                ready(&version.version, serving)
             }
             _ => Route::NotReady(version.state),
         };
-        (version.version, route)
-    });
-    Some(FunctionRoutes { versions: routes.collect() })
+        routes.versions.insert(version.version, route);
+    }
+    for alias in store.all::<Alias>(&keys::aliases_of(name)).unwrap_or_default() {
+        routes.keep_policy(&alias.name, &alias.attached);
+        let other = alias.additional_version_weights.into_iter().next();
+        routes.aliases.insert(alias.name, AliasRoute { version: alias.version, other });
+    }
+    Some(routes)
+}
+
+impl FunctionRoutes {
+    /// Statements are read once, here. One that cannot be read allows nothing.
+    fn keep_policy(&mut self, qualifier: &str, attached: &Attached) {
+        if attached.policy.is_empty() {
+            return;
+        }
+        if let Ok(policy) = Policy::parse(&attached.policy_document(), PolicyUse::Resource) {
+            self.policies.insert(qualifier.to_owned(), Arc::new(policy));
+        }
+    }
 }
 
 fn latest_is_not_invocable(routes: &FunctionRoutes) -> Fault {

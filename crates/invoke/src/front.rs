@@ -81,7 +81,7 @@ async fn serve<D: Deliver + 'static>(
     }
 }
 
-async fn route<D: Deliver>(shard: &Shard<D>, request: Request<Incoming>) -> Response<Body> {
+async fn route<D: Deliver + 'static>(shard: &Rc<Shard<D>>, request: Request<Incoming>) -> Response<Body> {
     let header = |name| request.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
     if let Err(why) = shard.hosts.admits(header(HOST), header(ORIGIN)) {
         return failure(&Fault::new("AccessDeniedException", 403, why), "");

@@ -1,5 +1,6 @@
 //! One invocation, phase by phase. The types make the order compulsory.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,11 +12,12 @@ use hyper::body::{Body as _, Incoming};
 use hyper::header::HeaderValue;
 use hyper::http::request::Parts;
 use hyper::{Request, Response, StatusCode};
+use ondol_core::function::Reason;
 use ondol_core::gate::ThrottleCause;
 use ondol_core::identity::{FunctionReference, Qualifier, RequestId};
 use ondol_observe::clock;
 use ondol_observe::usage::{Outcome, UsageEvent};
-use ondol_protocol::invocation::{Deliver, Invocation, PAYLOAD_BYTES_MAX, Reply};
+use ondol_protocol::invocation::{Deliver, Invocation, PAYLOAD_BYTES_MAX, Reply, ReplyBody};
 use ondol_wire::fault::Fault;
 use ondol_wire::http::{HeaderView, check_signature};
 use ondol_wire::lambda::SERVICE;
@@ -25,15 +27,15 @@ use serde::de::IgnoredAny;
 use crate::answer::{Body, failure, whole};
 use crate::directory::Target;
 
-use crate::shard::Shard;
+use crate::shard::{Shard, Undelivered};
 
 /// A body that takes longer to arrive is given up. No slot is held while it arrives.
 const BODY_SECONDS_MAX: u64 = 60;
 /// The largest client context, as base64 text.
 const CLIENT_CONTEXT_BYTES_MAX: usize = 3_583;
 
-pub async fn invoke<D: Deliver>(
-    shard: &Shard<D>,
+pub async fn invoke<D: Deliver + 'static>(
+    shard: &Rc<Shard<D>>,
     function: &str,
     request: Request<Incoming>,
 ) -> Response<Body> {
@@ -44,8 +46,8 @@ pub async fn invoke<D: Deliver>(
     }
 }
 
-async fn phases<D: Deliver>(
-    shard: &Shard<D>,
+async fn phases<D: Deliver + 'static>(
+    shard: &Rc<Shard<D>>,
     function: &str,
     request: Request<Incoming>,
     id: RequestId,
@@ -58,18 +60,62 @@ async fn phases<D: Deliver>(
         return Ok(dry_run(id));
     }
     check_payload(&identified.payload)?;
+    let on_demand = resolved.target.on_demand.clone();
     let (version, invocation) = prepare(&identified, resolved, id);
-    let outcome = shard.deliver(invocation).await;
+    let outcome = match on_demand {
+        None => shard.deliver(invocation).await,
+        // In a task of its own: a caller that goes away must not take a half-started environment with it.
+        Some(limits) => {
+            let shard = Rc::clone(shard);
+            let delivery = async move { shard.deliver_on_demand(invocation, &limits).await };
+            let lost = Undelivered::Throttled(ThrottleCause::Concurrency);
+            tokio::task::spawn_local(delivery).await.unwrap_or(Err(lost))
+        }
+    };
     let duration_micros = clock::wall().0.saturating_sub(started.0);
     let counted = match &outcome {
         Ok(reply) if reply.function_error.is_some() => Outcome::FunctionError,
         Ok(_) => Outcome::Success,
-        Err(cause) => Outcome::Throttled(*cause),
+        Err(Undelivered::Throttled(cause)) => Outcome::Throttled(*cause),
+        Err(Undelivered::ReservedConcurrency) => Outcome::Throttled(ThrottleCause::Concurrency),
+        Err(Undelivered::NotStarted(_)) => Outcome::FunctionError,
     };
     shard.usage.record(UsageEvent { version: Arc::clone(&version), outcome: counted, duration_micros });
     match outcome {
         Ok(reply) => Ok(answer(reply, &version.version, id)),
-        Err(cause) => Err(throttle(cause)),
+        Err(Undelivered::Throttled(cause)) => Err(throttle("ConcurrentInvocationLimitExceeded", cause)),
+        Err(Undelivered::ReservedConcurrency) => {
+            let reason = "ReservedFunctionConcurrentInvocationLimitExceeded";
+            Err(throttle(reason, ThrottleCause::Concurrency))
+        }
+        Err(Undelivered::NotStarted(reason)) => not_started(&reason, &version.version, id),
+    }
+}
+
+/// What the machine lacks is the service's error; what the function did wrong is its own.
+fn not_started(reason: &Reason, version: &str, id: RequestId) -> Result<Response<Body>, Fault> {
+    match reason.code.as_str() {
+        "InvalidRuntime" => Err(Fault::of(&SERVICE, "InvalidRuntimeException", reason.text.clone())),
+        "InsufficientCapacity" => Err(Fault::of(&SERVICE, "TooManyRequestsException", reason.text.clone())
+            .with_member("Reason", "ConcurrentInvocationLimitExceeded")
+            .with_header("retry-after", "1")
+            .with_header("x-ondol-throttle-cause", ThrottleCause::Memory.name())),
+        code if code.starts_with("FunctionError") || code == "InvalidZipFileException" => {
+            // The runtime's own words come as `Type: message`.
+            let (kind, message) = match reason.text.split_once(": ") {
+                Some((kind, message)) if !kind.contains(' ') => (kind, message),
+                _ => ("Runtime.ExitError", reason.text.as_str()),
+            };
+            let message = format!("RequestId: {} Error: {message}", id.uuid());
+            let body = serde_json::json!({"errorType": kind, "errorMessage": message}).to_string();
+            let reply = Reply {
+                function_error: Some("Unhandled"),
+                body: ReplyBody::whole(body.into()),
+                log_tail: None,
+            };
+            Ok(answer(reply, version, id))
+        }
+        _ => Err(Fault::of(&SERVICE, "ServiceException", reason.text.clone())),
     }
 }
 
@@ -179,7 +225,7 @@ fn resolve<D: Deliver>(shard: &Shard<D>, function: &str, identified: &Identified
         .in_home(home, asked)
         .map_err(|refused| Fault::of(&SERVICE, refused.code, refused.message))?;
     let parsed = qualifier.as_deref().map(Qualifier::parse);
-    let target = shard.directory.resolve(&reference.name, parsed.as_ref())?;
+    let target = shard.resolve(&reference.name, parsed.as_ref())?;
     Ok(Resolved { target, invoked_arn: home.function_arn(&reference.name, qualifier.as_deref()) })
 }
 
@@ -267,9 +313,9 @@ fn insert(response: &mut Response<Body>, name: &'static str, value: &str) {
     }
 }
 
-fn throttle(cause: ThrottleCause) -> Fault {
+fn throttle(reason: &'static str, cause: ThrottleCause) -> Fault {
     Fault::of(&SERVICE, "TooManyRequestsException", "Rate Exceeded.")
-        .with_member("Reason", "ConcurrentInvocationLimitExceeded")
+        .with_member("Reason", reason)
         .with_header("retry-after", "1")
         .with_header("x-ondol-throttle-cause", cause.name())
 }

@@ -9,4 +9,5 @@ pub mod directory;
 pub mod front;
 pub mod hosts;
 mod invocation;
+pub mod on_demand;
 pub mod shard;

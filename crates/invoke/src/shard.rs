@@ -2,26 +2,47 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::{Request, Response};
 use ondol_core::coins::Coins;
+use ondol_core::function::Reason;
 use ondol_core::gate::{Event, Gate, ThrottleCause};
-use ondol_core::identity::{EnvironmentId, RequestId};
+use ondol_core::identity::{EnvironmentId, Qualifier, RequestId};
+use ondol_core::on_demand::Given;
 use ondol_observe::usage::UsageSender;
 use ondol_protocol::invocation::{Deliver, Invocation, Refused, Reply};
+use ondol_wire::fault::Fault;
 use ondol_wire::sigv4::Keys;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::directory::Directory;
+use crate::directory::{Directory, OnDemandLimits, Target};
 use crate::hosts::HostPolicy;
+use crate::on_demand::OnDemand;
 
 /// Environments an invocation is offered to before it is throttled.
 const ATTEMPTS_MAX: usize = 3;
 
 /// An invocation that goes to another shard, and where its outcome comes back.
-pub type Hop = (Invocation, oneshot::Sender<Result<Reply, ThrottleCause>>);
+#[derive(Debug)]
+pub struct Hop {
+    invocation: Invocation,
+    /// The one environment it is for, of a Lambda (default) function; any of its publication otherwise.
+    to: Option<EnvironmentId>,
+    outcome: oneshot::Sender<Result<Reply, ThrottleCause>>,
+}
+
+/// Why an invocation has no reply of the function.
+#[derive(Debug)]
+pub(crate) enum Undelivered {
+    Throttled(ThrottleCause),
+    /// The function's reserved concurrency is used up.
+    ReservedConcurrency,
+    /// Its execution environment did not start, and why.
+    NotStarted(Reason),
+}
 
 /// A request that is not an invocation, and where its answer goes.
 pub type ApiCall = (Request<Incoming>, oneshot::Sender<Response<Bytes>>);
@@ -36,6 +57,7 @@ pub struct Shared {
     pub usage: UsageSender,
     pub api: ApiDoor,
     pub hosts: HostPolicy,
+    pub on_demand: Arc<OnDemand>,
 }
 
 /// Single-threaded: nothing in it is locked.
@@ -49,19 +71,28 @@ pub struct Shard<D> {
     gate: RefCell<Gate>,
     coins: RefCell<Coins>,
     agent: D,
-    others: Vec<mpsc::Sender<Hop>>,
+    on_demand: Arc<OnDemand>,
+    /// The lines to all shards, and which of them is this one.
+    lines: Vec<mpsc::Sender<Hop>>,
+    place: usize,
 }
 
 impl<D: Deliver> Shard<D> {
-    pub fn new(shared: Shared, agent: D, others: Vec<mpsc::Sender<Hop>>, seed: u64) -> Self {
-        let Shared { directory, keys, usage, api, hosts } = shared;
+    pub fn new(shared: Shared, agent: D, lines: Vec<mpsc::Sender<Hop>>, place: usize, seed: u64) -> Self {
+        let Shared { directory, keys, usage, api, hosts, on_demand } = shared;
         let (gate, coins) = (RefCell::default(), RefCell::new(Coins::from_seed(seed)));
-        Self { directory, keys, usage, api, hosts, gate, coins, agent, others }
+        Self { directory, keys, usage, api, hosts, gate, coins, agent, on_demand, lines, place }
     }
 
     /// What the agent says of its environments here.
     pub fn gate_event(&self, event: &Event) {
-        self.gate.borrow_mut().handle(event);
+        if !self.on_demand.hears(self.place, event) {
+            self.gate.borrow_mut().handle(event);
+        }
+    }
+
+    pub(crate) fn resolve(&self, name: &str, qualifier: Option<&Qualifier>) -> Result<Target, Fault> {
+        self.directory.resolve(name, qualifier, &mut self.coins.borrow_mut())
     }
 
     pub(crate) fn new_request_id(&self) -> RequestId {
@@ -70,23 +101,65 @@ impl<D: Deliver> Shard<D> {
     }
 
     /// Admits and delivers: here if there is a free slot, else in another shard, else a throttle.
-    pub(crate) async fn deliver(&self, invocation: Invocation) -> Result<Reply, ThrottleCause> {
+    pub(crate) async fn deliver(&self, invocation: Invocation) -> Result<Reply, Undelivered> {
         let mut cause = match self.deliver_here(&invocation).await {
             Ok(reply) => return Ok(reply),
             Err(cause) => cause,
         };
-        for other in &self.others {
-            let (answer, answered) = oneshot::channel();
-            if other.send((invocation.clone(), answer)).await.is_err() {
-                continue;
-            }
-            match answered.await {
-                Ok(Ok(reply)) => return Ok(reply),
-                Ok(Err(other_cause)) => cause = other_cause,
-                Err(_) => {}
+        for other in (0..self.lines.len()).filter(|place| *place != self.place) {
+            match self.hop(other, invocation.clone(), None).await {
+                Some(Ok(reply)) => return Ok(reply),
+                Some(Err(other_cause)) => cause = other_cause,
+                None => {}
             }
         }
-        Err(cause)
+        Err(Undelivered::Throttled(cause))
+    }
+
+    async fn hop(
+        &self,
+        place: usize,
+        invocation: Invocation,
+        to: Option<EnvironmentId>,
+    ) -> Option<Result<Reply, ThrottleCause>> {
+        let (outcome, decided) = oneshot::channel();
+        self.lines.get(place)?.send(Hop { invocation, to, outcome }).await.ok()?;
+        decided.await.ok()
+    }
+
+    /// Delivers to a Lambda (default) function: within its concurrency, to an idle environment or to one that is
+    /// started for it.
+    pub(crate) async fn deliver_on_demand(
+        &self,
+        invocation: Invocation,
+        limits: &OnDemandLimits,
+    ) -> Result<Reply, Undelivered> {
+        let unreserved = &self.directory.unreserved_running;
+        let (running, limit) = match limits.reserved {
+            Some(reserved) => (&limits.running, reserved),
+            None => (unreserved, self.directory.unreserved()),
+        };
+        let Some(_running) = Running::start(running, limit) else {
+            return Err(match limits.reserved {
+                Some(_) => Undelivered::ReservedConcurrency,
+                None => Undelivered::Throttled(ThrottleCause::Concurrency),
+            });
+        };
+        for _ in 0..ATTEMPTS_MAX {
+            let acquired = self.on_demand.acquire(invocation.publication).await;
+            let Given { environment, place, .. } = acquired.map_err(Undelivered::NotStarted)?;
+            let outcome = if place == self.place {
+                self.agent.deliver(environment, invocation.clone()).await.map_err(|Refused(cause)| cause)
+            } else {
+                let hopped = self.hop(place, invocation.clone(), Some(environment)).await;
+                hopped.unwrap_or(Err(ThrottleCause::Concurrency))
+            };
+            // An environment may end between being given and being reached; then another is asked for.
+            if let Ok(reply) = outcome {
+                return Ok(reply);
+            }
+        }
+        Err(Undelivered::Throttled(ThrottleCause::Concurrency))
     }
 
     async fn deliver_here(&self, invocation: &Invocation) -> Result<Reply, ThrottleCause> {
@@ -117,12 +190,37 @@ impl<D: Deliver> Shard<D> {
     where
         D: 'static,
     {
-        while let Some((invocation, answer)) = hops.recv().await {
+        while let Some(Hop { invocation, to, outcome }) = hops.recv().await {
             let shard = std::rc::Rc::clone(&self);
             tokio::task::spawn_local(async move {
+                let delivered = match to {
+                    Some(environment) => {
+                        let delivered = shard.agent.deliver(environment, invocation).await;
+                        delivered.map_err(|Refused(cause)| cause)
+                    }
+                    None => shard.deliver_here(&invocation).await,
+                };
                 // A caller that went away does not undo the invocation.
-                let _ = answer.send(shard.deliver_here(&invocation).await);
+                let _ = outcome.send(delivered);
             });
         }
+    }
+}
+
+/// One running invocation, counted for as long as this lives.
+struct Running(Arc<AtomicU32>);
+
+impl Running {
+    /// None if as many run as may.
+    fn start(running: &Arc<AtomicU32>, limit: u32) -> Option<Self> {
+        let more = |now: u32| (now < limit).then(|| now + 1);
+        running.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
+        Some(Self(Arc::clone(running)))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }

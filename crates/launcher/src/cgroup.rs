@@ -5,6 +5,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use ondol_protocol::containment::GroupLimits;
 
@@ -70,6 +71,16 @@ impl Hierarchy {
         };
         roots.into_iter().map(|root| root.join(OURS)).collect()
     }
+}
+
+/// The most memory a control group of ours ever had, where the kernel counts that. `path` is below our own group.
+pub fn peak_memory_bytes(path: &str) -> Option<u64> {
+    static PLACE: LazyLock<Option<(PathBuf, &str)>> = LazyLock::new(|| match Hierarchy::detect().ok()? {
+        Hierarchy::V1 { memory, .. } => Some((memory.join(OURS), "memory.max_usage_in_bytes")),
+        Hierarchy::V2 { root } => Some((root.join(OURS), "memory.peak")),
+    });
+    let (root, file) = PLACE.as_ref()?;
+    fs::read_to_string(root.join(path).join(file)).ok()?.trim().parse().ok()
 }
 
 /// The control groups of one environment: a chain of folders in each hierarchy, or none at all.

@@ -73,6 +73,42 @@ pub fn report(epoch_millis: i64, request: RequestId, duration_micros: u64, statu
     event(epoch_millis, "platform.report", &record)
 }
 
+/// What the report of a Lambda (default) function measures.
+#[derive(Debug, Clone, Copy)]
+pub struct ClassicMetrics {
+    pub duration_micros: u64,
+    pub memory_size_mib: u32,
+    pub max_memory_bytes: Option<u64>,
+    pub init_micros: Option<u64>,
+}
+
+/// `platform.runtimeDone`, which Lambda Managed Instances do not have.
+pub fn runtime_done(epoch_millis: i64, request: RequestId, duration_micros: u64, status: Status) -> Value {
+    let record = json!({
+        "requestId": request.uuid(),
+        "status": status.name(),
+        "metrics": {"durationMs": millis(duration_micros)},
+    });
+    event(epoch_millis, "platform.runtimeDone", &record)
+}
+
+/// `platform.report` of a Lambda (default) function.
+pub fn classic_report(epoch_millis: i64, request: RequestId, status: Status, of: &ClassicMetrics) -> Value {
+    let mut metrics = json!({
+        "durationMs": millis(of.duration_micros),
+        "billedDurationMs": of.duration_micros.div_ceil(1_000).max(1),
+        "memorySizeMB": of.memory_size_mib,
+    });
+    if let Some(bytes) = of.max_memory_bytes {
+        metrics["maxMemoryUsedMB"] = (bytes >> 20).into();
+    }
+    if let Some(micros) = of.init_micros {
+        metrics["initDurationMs"] = millis(micros).into();
+    }
+    let record = json!({"requestId": request.uuid(), "status": status.name(), "metrics": metrics});
+    event(epoch_millis, "platform.report", &record)
+}
+
 /// Milliseconds with their three decimals.
 #[allow(clippy::cast_precision_loss)]
 pub fn millis(micros: u64) -> f64 {

@@ -9,6 +9,7 @@ mod commands;
 mod doctor;
 mod documents;
 mod explain;
+mod home;
 mod housekeeping;
 mod logs;
 mod machine;
@@ -119,12 +120,61 @@ struct Up {
     /// At Ctrl-C or SIGTERM: how long invocations in flight may take to finish
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     drain_seconds: u32,
+    /// The account everything here belongs to: 12 digits. Kept with the data folder; 000000000000 for a new one
+    #[arg(long, value_name = "ID", value_parser = account_id)]
+    account_id: Option<String>,
+    /// The region everything here is in. Kept with the data folder; us-east-1 for a new one
+    #[arg(long, value_name = "NAME", value_parser = region)]
+    region: Option<String>,
+    /// Whether signatures, roles and policies count. `off` is for moving from emulators: every key and role passes
+    #[arg(long, value_enum, default_value_t = Auth::On)]
+    auth: Auth,
+    /// AWS services that Ondol does not serve, and where they are: s3=http://127.0.0.1:9000,sqs=…
+    #[arg(long, value_name = "SERVICE=URL,…", value_delimiter = ',')]
+    service_endpoint: Vec<String>,
+    /// A quota of the account, such as concurrent-executions=50; may be repeated
+    #[arg(long, value_name = "NAME=NUMBER")]
+    quota: Vec<String>,
+    /// How long an execution environment of a Lambda (default) function may be idle
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    idle_seconds: u32,
     /// What all logs together may take on the disk
     #[arg(long, value_name = "MIB", default_value_t = 1_024)]
     logs_mib: u32,
     /// How long logs are kept
     #[arg(long, value_name = "DAYS", default_value_t = 14)]
     logs_days: u32,
+}
+
+/// Whether requests are held against keys, roles and policies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Auth {
+    On,
+    Off,
+}
+
+fn account_id(text: &str) -> Result<String, String> {
+    if text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Ok(text.to_owned());
+    }
+    Err("an account id has 12 digits".into())
+}
+
+fn region(text: &str) -> Result<String, String> {
+    // As the service model has it, without its partitions' special cases.
+    let parts: Vec<&str> = text.split('-').collect();
+    let letters = |part: &&str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_lowercase());
+    match parts.split_last() {
+        Some((number, words))
+            if words.len() >= 2
+                && words.iter().all(letters)
+                && number.len() == 1
+                && number.bytes().all(|byte| byte.is_ascii_digit()) =>
+        {
+            Ok(text.to_owned())
+        }
+        _ => Err("a region is of the form us-east-1".into()),
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -10,13 +10,15 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use ondol_agent::{AgentConfiguration, Containment as AgentContainment, Machine};
-use ondol_api::{Api, Context};
-use ondol_control::{Control, View};
+use ondol_api::{Api, Context, ServiceEndpoints};
+use ondol_control::{Control, Refusal, View};
 use ondol_core::capacity::EnvironmentState;
 use ondol_core::coins::Coins;
 use ondol_core::identity::Home;
+use ondol_core::quotas::Quotas;
 use ondol_invoke::directory::Directory;
 use ondol_invoke::hosts::HostPolicy;
+use ondol_invoke::on_demand::OnDemand;
 use ondol_invoke::shard::Shared;
 use ondol_launcher::{cgroup, channel};
 use ondol_observe::logs::{self, Limits, LogBook, LogSender};
@@ -33,10 +35,8 @@ use crate::backup::Restorer;
 use crate::commands::{exports, reachable};
 use crate::pages::ServerPages;
 use crate::shards::Doors;
-use crate::{Containment, Output, Up, admin, backup, commands, housekeeping, machine, shards, status};
+use crate::{Containment, Output, Up, admin, backup, commands, home, housekeeping, machine, shards, status};
 
-const REGION: &str = "us-east-1";
-const ACCOUNT_ID: &str = "000000000000";
 /// API calls that may wait for their turn.
 const API_CALLS_MAX: usize = 1_024;
 /// API calls answered at the same time; each may hold a deployment package in memory.
@@ -45,8 +45,8 @@ const API_CALLS_AT_ONCE: u32 = 128;
 const LOG_GROUP_SHARE: u64 = 4;
 /// How long the end of environments, and of API calls, is waited for at a stop.
 const SHUTDOWN_WAIT: Duration = Duration::from_secs(5);
-/// The share of the machine's memory that all execution environments together may take, in percent.
-const MEMORY_PERCENT: u64 = 90;
+/// How often what is idle is looked at.
+const IDLE_LOOK: Duration = Duration::from_secs(1);
 
 /// The launcher's process: serves the socket it got as standard input.
 pub fn launcher() -> Result<()> {
@@ -65,6 +65,8 @@ pub fn up(arguments: &Up, output: Output) -> Result<()> {
     }
     raise_open_files();
     let data_dir = &arguments.address.data_dir;
+    let mut quotas = Quotas::default();
+    arguments.quota.iter().try_for_each(|text| quotas.set(text)).map_err(anyhow::Error::msg)?;
     let store = Store::open(data_dir)?;
     let data_dir = data_dir.canonicalize().context("the data folder")?;
     let wanted = SocketAddr::new(arguments.address.listen, arguments.address.port);
@@ -94,8 +96,15 @@ pub fn up(arguments: &Up, output: Output) -> Result<()> {
     let (log_sender, log_book) = logs::open(data_dir.join("logs"), limits).context("opening the logs")?;
     let runtime_dir = arguments.runtime_dir.clone().unwrap_or_else(ondol_runtimes::default_folder);
     let session_keys = Arc::clone(&keys);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let home = runtime.block_on(home::settle(
+        &store,
+        arguments.account_id.as_deref(),
+        arguments.region.as_deref(),
+    ))?;
+    let services = services(&arguments.service_endpoint, &home.region)?;
     let agent = AgentConfiguration {
-        region: REGION.into(),
+        region: home.region.clone(),
         endpoint: format!("http://{}", SocketAddr::new(reachable(arguments.address.listen), port)),
         runtime_folder: runtime_dir.clone(),
         code_folder: data_dir.join("artifacts/unpacked"),
@@ -103,17 +112,19 @@ pub fn up(arguments: &Up, output: Output) -> Result<()> {
         containment: if contained { AgentContainment::Container } else { AgentContainment::Process },
         server_id,
         limits: root,
-        machine_memory_bytes: machine::memory_bytes() / 100 * MEMORY_PERCENT,
-        credentials: Box::new(move |environment| session_keys.session(environment.0)),
+        machine_memory_bytes: machine::usable_memory_bytes(),
+        credentials: Box::new(move |environment, _| session_keys.session(environment.0)),
     };
     if !contained {
         notice::warning(
             "--containment process: functions run as plain processes of this user. They can read this server's data and each other's. For development only.",
         );
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let book = log_book.clone();
     let parts = Parts {
+        home,
+        quotas,
+        services,
         store,
         artifacts,
         keys,
@@ -149,7 +160,17 @@ fn end_launcher(launcher: &mut Child) -> Result<()> {
     Ok(())
 }
 
+/// What the services that Ondol does not serve are asked with: the key in this process's environment, if any.
+fn services(endpoints: &[String], region: &str) -> Result<ServiceEndpoints> {
+    let variable = |name| std::env::var(name).ok();
+    let key = variable("AWS_ACCESS_KEY_ID").zip(variable("AWS_SECRET_ACCESS_KEY"));
+    ServiceEndpoints::parse(&endpoints.join(","), region, key).map_err(anyhow::Error::msg)
+}
+
 struct Parts {
+    home: Home,
+    quotas: Quotas,
+    services: ServiceEndpoints,
     store: Store,
     artifacts: Artifacts,
     keys: Arc<KeyRing>,
@@ -165,6 +186,9 @@ struct Parts {
 
 async fn run(arguments: &Up, output: Output, parts: Parts) -> Result<()> {
     let Parts {
+        home,
+        quotas,
+        services,
         store,
         artifacts,
         keys,
@@ -177,8 +201,7 @@ async fn run(arguments: &Up, output: Output, parts: Parts) -> Result<()> {
         log_sender,
         log_book,
     } = parts;
-    let home = Home { region: REGION.into(), account_id: ACCOUNT_ID.into() };
-    let directory = Directory::new(home.clone());
+    let directory = Directory::new(home.clone(), quotas.concurrent_executions);
     let read_at = directory.read_all(&store);
     tokio::spawn(Arc::clone(&directory).follow(store.clone(), read_at));
     let (usage, book) = usage_channel();
@@ -198,7 +221,13 @@ async fn run(arguments: &Up, output: Output, parts: Parts) -> Result<()> {
     let (views, viewed) = watch::channel(Arc::new(View::default()));
     let (stopping, stopped) = watch::channel(false);
     let (open, mut still_open) = mpsc::channel(1);
+    let (on_demand, demand) = OnDemand::new();
+    let on_demand = Arc::new(on_demand);
+    let (refusals, refused) = mpsc::unbounded_channel();
+    tokio::spawn(refuse(Arc::clone(&on_demand), refused));
+    tokio::spawn(tidy(Arc::clone(&on_demand), reported.clone(), arguments.idle_seconds.into()));
     let shared = Shared {
+        on_demand: Arc::clone(&on_demand),
         directory,
         keys: Arc::clone(&keys) as _,
         usage,
@@ -217,7 +246,7 @@ async fn run(arguments: &Up, output: Output, parts: Parts) -> Result<()> {
         logs: log_book,
         stopping: stopped.clone(),
     };
-    let context = Context::new(store.clone(), artifacts.clone(), home.clone());
+    let context = Context::new(store.clone(), artifacts.clone(), home.clone(), quotas, services);
     let changes = Arc::clone(&context.changes);
     let api = Api { context, keys, pages: Arc::new(pages) };
     let turns = Arc::new(Semaphore::new(API_CALLS_AT_ONCE as usize));
@@ -231,6 +260,9 @@ async fn run(arguments: &Up, output: Output, parts: Parts) -> Result<()> {
     let closing = store.clone();
     let control = Control {
         store,
+        default_pool: machine::default_pool(&home.region),
+        demand,
+        refusals,
         home,
         machine: Box::new(move || machine::facts(&runtime_dir, any_architecture)),
         assignments: assignments.clone(),
@@ -255,6 +287,7 @@ async fn run(arguments: &Up, output: Output, parts: Parts) -> Result<()> {
     }
     notify("STOPPING=1");
     stopping.send_replace(true);
+    on_demand.close();
     control.abort();
     let wait = Duration::from_secs(arguments.drain_seconds.into());
     let drained = async {
@@ -271,6 +304,23 @@ async fn run(arguments: &Up, output: Output, parts: Parts) -> Result<()> {
         () = signals.next() => notice::warning("asked twice to end: what is in flight is lost"),
     }
     Ok(())
+}
+
+/// Carries the control loop's word to invocations that wait for an execution environment.
+async fn refuse(on_demand: Arc<OnDemand>, mut refused: mpsc::UnboundedReceiver<Refusal>) {
+    while let Some(Refusal { publication, reason, all }) = refused.recv().await {
+        on_demand.refuse(publication, &reason, all);
+    }
+}
+
+/// Looks for execution environments that have been idle for too long.
+async fn tidy(on_demand: Arc<OnDemand>, reports: watch::Receiver<Report>, idle_seconds: u64) {
+    let mut looks = tokio::time::interval(IDLE_LOOK);
+    loop {
+        looks.tick().await;
+        let report = reports.borrow().clone();
+        on_demand.tidy(idle_seconds, |environment| report.environments.contains_key(&environment));
+    }
 }
 
 /// Lets what is in flight finish, then ends every environment by the protocol, each within a bounded time.

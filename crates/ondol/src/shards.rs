@@ -35,16 +35,11 @@ pub fn start(
         ends.iter().map(|_| mpsc::channel(HOPS_MAX)).collect();
     let senders: Vec<mpsc::Sender<Hop>> = lines.iter().map(|(sender, _)| sender.clone()).collect();
     for (number, (end, (_, hops))) in ends.into_iter().zip(lines).enumerate() {
-        let others = senders
-            .iter()
-            .enumerate()
-            .filter(|(place, _)| *place != number)
-            .map(|(_, sender)| sender.clone())
-            .collect();
+        let lines = senders.clone();
         let (listener, shared, seed) = (listener.try_clone()?, shared.clone(), seed()?);
         let (logs, doors) = (logs.clone(), doors.clone());
         std::thread::Builder::new().name(format!("invoke-{number}")).spawn(move || {
-            let served = run(listener, end, hops, others, shared, logs, doors, seed);
+            let served = run(listener, end, hops, (lines, number), shared, logs, doors, seed);
             if let Err(error) = served {
                 notice::error(&format!("invoke thread {number}: {error:#}"));
                 std::process::exit(1);
@@ -59,7 +54,7 @@ fn run(
     listener: TcpListener,
     end: ShardEnd,
     hops: mpsc::Receiver<Hop>,
-    others: Vec<mpsc::Sender<Hop>>,
+    (lines, place): (Vec<mpsc::Sender<Hop>>, usize),
     shared: Shared,
     logs: LogSender,
     doors: Doors,
@@ -70,7 +65,7 @@ fn run(
     local.block_on(&runtime, async move {
         let listener = tokio::net::TcpListener::from_std(listener)?;
         let environments = Environments::new(logs);
-        let shard = Rc::new(Shard::new(shared, environments.clone(), others, seed));
+        let shard = Rc::new(Shard::new(shared, environments.clone(), lines, place, seed));
         tokio::task::spawn_local(Rc::clone(&shard).serve_hops(hops));
         let door = accept(listener, Rc::clone(&shard), doors.stopping);
         tokio::task::spawn_local(async move {

@@ -5,12 +5,13 @@ use std::fmt::Write as _;
 
 use ondol_agent::Containment;
 use ondol_control::View;
-use ondol_core::capacity::{EnvironmentState, Instance};
+use ondol_core::capacity::{EnvironmentState, Instance, default_pool};
 use ondol_core::capacity_provider::CapacityProvider;
-use ondol_core::function::{FunctionVersion, LastUpdate};
+use ondol_core::function::{FunctionVersion, LastUpdate, VersionKey};
+use ondol_core::identity::LATEST_PUBLISHED;
 use ondol_core::instance_type::by_name;
 use ondol_observe::logs::LogBook;
-use ondol_observe::usage::UsageBook;
+use ondol_observe::usage::{Usage, UsageBook};
 use ondol_protocol::assignment::Report;
 use ondol_store::{Store, keys};
 use serde::de::DeserializeOwned;
@@ -40,6 +41,8 @@ pub fn page(
     let providers: Vec<CapacityProvider> = read(store, keys::CAPACITY_PROVIDERS, &mut notes);
     let instances: Vec<Instance> = read(store, keys::INSTANCES, &mut notes);
     let versions: Vec<FunctionVersion> = read(store, keys::VERSIONS, &mut notes);
+    let versions: Vec<FunctionVersion> =
+        versions.into_iter().filter(|version| !version.publication.configuration.is_on_demand()).collect();
     let usage = book.read();
     let on = |instance: &Instance| -> Vec<&ondol_core::capacity::Environment> {
         view.environments.values().filter(|environment| environment.instance == instance.id).collect()
@@ -101,7 +104,7 @@ pub fn page(
             "reasonCode": reason.map(|reason| reason.code.clone()),
             "reason": reason.map(|reason| reason.text.clone()),
             "minExecutionEnvironments": if version.scaling.deactivates() { 0 } else { version.scaling.minimum() },
-            "concurrencyEach": version.publication.configuration.managed_instances.per_execution_environment_max_concurrency,
+            "concurrencyEach": version.publication.configuration.concurrency(),
             "executionEnvironments": environments,
             "invocations": counts.invocations,
             "errors": counts.errors,
@@ -138,6 +141,7 @@ pub fn page(
         },
         "capacityProviders": providers.iter().map(shown_provider).collect::<Vec<_>>(),
         "functionVersions": versions.iter().map(shown_version).collect::<Vec<_>>(),
+        "onDemand": on_demand(view, report, &usage),
         "usageEventsDropped": book.dropped(),
         "logLinesLost": logs.lost(),
         "decisions": view.journal.iter().rev().take(50).map(|decision| json!({
@@ -147,6 +151,44 @@ pub fn page(
         })).collect::<Vec<_>>(),
         "notes": notes,
     })
+}
+
+/// Lambda (default) functions that have execution environments, or were invoked, since the server started.
+fn on_demand(view: &View, report: &Report, usage: &BTreeMap<VersionKey, Usage>) -> Vec<Value> {
+    let pool = default_pool();
+    let mut shown: BTreeMap<VersionKey, Vec<Value>> = BTreeMap::new();
+    for key in usage.keys().filter(|key| key.version != LATEST_PUBLISHED) {
+        shown.insert(key.clone(), Vec::new());
+    }
+    let mut managed: Vec<VersionKey> = Vec::new();
+    for (id, environment) in &view.environments {
+        if environment.instance != pool {
+            managed.push(environment.version.clone());
+            continue;
+        }
+        let reported = report.environments.get(id);
+        shown.entry(environment.version.clone()).or_default().push(json!({
+            "id": id.to_string(),
+            "state": state_name(reported.map_or(&environment.state, |reported| &reported.state)),
+            "inFlight": reported.map_or(0, |reported| reported.in_flight),
+        }));
+    }
+    shown
+        .into_iter()
+        .filter(|(key, _)| !managed.contains(key))
+        .map(|(key, environments)| {
+            let counts = usage.get(&key).cloned().unwrap_or_default();
+            let throttles: u64 = counts.throttles.values().sum();
+            json!({
+                "function": key.function,
+                "version": key.version,
+                "executionEnvironments": environments,
+                "invocations": counts.invocations,
+                "errors": counts.errors,
+                "throttles": throttles,
+            })
+        })
+        .collect()
 }
 
 /// Documents below a prefix; what cannot be read is said instead of left out in silence.
@@ -232,6 +274,28 @@ pub fn text(page: &Value) -> String {
                 "  {} on {} {}: {} in flight",
                 word(&environment["id"]),
                 word(&environment["instance"]),
+                word(&environment["state"]),
+                environment["inFlight"]
+            );
+        }
+    }
+    for function in list(&page["onDemand"]) {
+        let environments = list(&function["executionEnvironments"]);
+        let _ = writeln!(
+            out,
+            "function {}:{} on demand: {} execution environments; {} invocations, {} errors, {} throttles",
+            word(&function["function"]),
+            word(&function["version"]),
+            environments.len(),
+            function["invocations"],
+            function["errors"],
+            function["throttles"]
+        );
+        for environment in environments {
+            let _ = writeln!(
+                out,
+                "  {} {}: {} in flight",
+                word(&environment["id"]),
                 word(&environment["state"]),
                 environment["inFlight"]
             );

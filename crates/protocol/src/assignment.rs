@@ -28,7 +28,6 @@ pub struct EnvironmentAssignment {
     pub function_arn: Arc<str>,
     pub publication: Arc<Publication>,
     pub instance: InstanceShare,
-    pub vcpus: u32,
     /// No new invocations; end when the last in flight is answered.
     pub draining: bool,
 }
@@ -49,7 +48,6 @@ impl EnvironmentAssignment {
                 vcpus: 4,
                 memory_mib: 8192,
             },
-            vcpus: 1,
             draining: false,
         }
     }

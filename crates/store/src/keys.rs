@@ -1,9 +1,14 @@
 //! Where each kind of document lives. One function's documents share a prefix, so that a change of any of
 //! them names the function.
 
+/// The account and region of everything here.
+pub const HOME: &str = "home";
 pub const CAPACITY_PROVIDERS: &str = "capacity-provider/";
 pub const FUNCTIONS: &str = "function/";
 pub const VERSIONS: &str = "version/";
+pub const ALIASES: &str = "alias/";
+pub const EVENT_SOURCE_MAPPINGS: &str = "event-source-mapping/";
+pub const CODE_SIGNING_CONFIGS: &str = "code-signing-config/";
 pub const INSTANCES: &str = "instance/";
 pub const LAYERS: &str = "layer/";
 pub const LAYER_VERSIONS: &str = "layer-version/";
@@ -28,6 +33,22 @@ pub fn version(function: &str, version: &str) -> String {
     }
 }
 
+pub fn aliases_of(function: &str) -> String {
+    format!("{ALIASES}{function}/")
+}
+
+pub fn alias(function: &str, name: &str) -> String {
+    format!("{ALIASES}{function}/{name}")
+}
+
+pub fn event_source_mapping(uuid: &str) -> String {
+    format!("{EVENT_SOURCE_MAPPINGS}{uuid}")
+}
+
+pub fn code_signing_config(id: &str) -> String {
+    format!("{CODE_SIGNING_CONFIGS}{id}")
+}
+
 pub fn instance(id: &str) -> String {
     format!("{INSTANCES}{id}")
 }
@@ -45,7 +66,8 @@ pub fn layer_version(name: &str, version: u64) -> String {
     format!("{LAYER_VERSIONS}{name}/{version:012}")
 }
 
-/// The function a document belongs to, if it is a function's or a version's.
+/// The function a document belongs to, if it is a function's, a version's or an alias'.
 pub fn function_of(key: &str) -> Option<&str> {
-    key.strip_prefix(FUNCTIONS).or_else(|| key.strip_prefix(VERSIONS)?.split('/').next())
+    let of_two = |prefix| key.strip_prefix(prefix)?.split('/').next();
+    key.strip_prefix(FUNCTIONS).or_else(|| of_two(VERSIONS)).or_else(|| of_two(ALIASES))
 }

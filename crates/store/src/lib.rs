@@ -22,7 +22,7 @@ use tokio::sync::{oneshot, watch};
 pub type Revision = u64;
 
 /// Schema this build writes. An older folder is migrated at its start, a newer one refused.
-pub const SCHEMA_VERSION: u32 = 2;
+pub const SCHEMA_VERSION: u32 = 3;
 
 /// How many past changes a subscriber may be behind before it must read everything again.
 const CHANGES_KEPT: usize = 10_000;

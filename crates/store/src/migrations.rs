@@ -5,7 +5,7 @@
 
 use ondol_failpoint::reach;
 use rusqlite::{Connection, params};
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
 use crate::sqlite::digest;
 use crate::{SCHEMA_VERSION, StoreError};
@@ -54,19 +54,54 @@ pub fn document(key: &str, bytes: &[u8]) -> Result<Vec<u8>, StoreError> {
         without_layers(key, &mut envelope["document"]);
         envelope["schema"] = 2.into();
     }
+    if envelope["schema"] == 2 {
+        on_demand_too(key, &mut envelope["document"]);
+        envelope["schema"] = 3.into();
+    }
     serde_json::to_vec(&envelope).map_err(unreadable)
 }
 
 /// Schema 2: a configuration names its layers.
 fn without_layers(key: &str, document: &mut Value) {
-    let places: &[&str] = match key.split('/').next() {
-        Some("function") => &["/configuration"],
-        Some("version") => &["/publication/configuration", "/serving/configuration"],
-        _ => &[],
-    };
-    for place in places {
-        if let Some(Value::Object(configuration)) = document.pointer_mut(place) {
-            configuration.insert("layers".into(), Value::Array(Vec::new()));
+    for configuration in configurations(key, document) {
+        configuration.insert("layers".into(), Value::Array(Vec::new()));
+    }
+}
+
+/// Schema 3: there are functions without a capacity provider. Logs have a format, and an environment that nobody
+/// set is absent.
+fn on_demand_too(key: &str, document: &mut Value) {
+    for configuration in configurations(key, document) {
+        if configuration.get("environment").and_then(Value::as_object).is_some_and(Map::is_empty) {
+            configuration.insert("environment".into(), Value::Null);
+        }
+        if let Some(Value::Object(logging)) = configuration.get_mut("logging") {
+            let levels = json!({
+                "application_level": logging.remove("application_log_level"),
+                "system_level": logging.remove("system_log_level"),
+            });
+            logging.insert("format".into(), json!({"JSON": levels}));
         }
     }
+}
+
+/// The configurations a document holds.
+fn configurations<'a>(key: &str, document: &'a mut Value) -> Vec<&'a mut Map<String, Value>> {
+    let places: &[&[&str]] = match key.split('/').next() {
+        Some("function") => &[&[]],
+        Some("version") => &[&["publication"], &["serving"]],
+        _ => &[],
+    };
+    let Value::Object(members) = document else { return Vec::new() };
+    members
+        .iter_mut()
+        .filter_map(|(name, value)| match value {
+            Value::Object(_) if places.iter().any(|place| *place == [name.as_str()]) => {
+                value.get_mut("configuration")
+            }
+            _ if name == "configuration" && places.iter().any(|place| place.is_empty()) => Some(value),
+            _ => None,
+        })
+        .filter_map(Value::as_object_mut)
+        .collect()
 }

@@ -32,6 +32,27 @@ pub fn read_input<T: DeserializeOwned>(
     header: impl Fn(&str) -> Option<String>,
     body: &[u8],
 ) -> Result<T, Fault> {
+    let (operation, _) = matched;
+    let input = read_members(service, matched, query, header, body)?;
+    if let Some(shape) = operation.input {
+        validate(service, shape, &input)?;
+    }
+    typed(input)
+}
+
+/// An input's members in the form its operation takes them.
+pub fn typed<T: DeserializeOwned>(input: Map<String, Value>) -> Result<T, Fault> {
+    serde_json::from_value(Value::Object(input)).map_err(|error| serialization(&error.to_string()))
+}
+
+/// The members of an input by name, wherever they travelled; not validated yet.
+pub fn read_members(
+    service: &Service,
+    matched: &Matched,
+    query: &str,
+    header: impl Fn(&str) -> Option<String>,
+    body: &[u8],
+) -> Result<Map<String, Value>, Fault> {
     let (operation, labels) = matched;
     let mut input = parse_body(body)?;
     if let Some(shape) = operation.input {
@@ -55,9 +76,8 @@ pub fn read_input<T: DeserializeOwned>(
                 input.insert(member.name.into(), from_text(service, member.shape, member.name, &texts)?);
             }
         }
-        validate(service, shape, &input)?;
     }
-    serde_json::from_value(Value::Object(input)).map_err(|error| serialization(&error.to_string()))
+    Ok(input)
 }
 
 fn parse_body(body: &[u8]) -> Result<Map<String, Value>, Fault> {

@@ -19,8 +19,6 @@ use super::{page, view};
 use crate::context::Context;
 use crate::faults::{fault, invalid};
 
-const PROVIDERS_MAX: usize = 1_000;
-
 pub async fn create(
     context: &Context,
     input: CreateCapacityProviderRequest,
@@ -61,8 +59,9 @@ pub async fn create(
                     format!("Capacity provider already exists: {arn}"),
                 ));
             }
-            if context.store.scan(keys::CAPACITY_PROVIDERS, None, PROVIDERS_MAX).len() >= PROVIDERS_MAX {
-                let text = format!("You have reached the limit of {PROVIDERS_MAX} capacity providers.");
+            let limit = context.quotas.capacity_providers as usize;
+            if context.store.scan(keys::CAPACITY_PROVIDERS, None, limit).len() >= limit {
+                let text = format!("You have reached the limit of {limit} capacity providers.");
                 return Err(fault("CapacityProviderLimitExceededException", text));
             }
             let absent = Precondition::Absent(key.clone());
@@ -178,10 +177,7 @@ pub async fn list_function_versions(
 pub fn versions_of(context: &Context, name: &str) -> Result<Vec<FunctionVersion>, Fault> {
     let on = |version: &FunctionVersion| {
         let publications = [Some(&version.publication), version.serving.as_ref()];
-        publications
-            .into_iter()
-            .flatten()
-            .any(|p| p.configuration.managed_instances.capacity_provider == name)
+        publications.into_iter().flatten().any(|p| p.configuration.capacity_provider() == Some(name))
     };
     Ok(context.all::<FunctionVersion>(keys::VERSIONS)?.into_iter().filter(on).collect())
 }
@@ -189,7 +185,7 @@ pub fn versions_of(context: &Context, name: &str) -> Result<Vec<FunctionVersion>
 fn is_used(context: &Context, name: &str) -> Result<bool, Fault> {
     let functions: Vec<Function> = context.all(keys::FUNCTIONS)?;
     let by_function =
-        functions.iter().any(|function| function.configuration.managed_instances.capacity_provider == name);
+        functions.iter().any(|function| function.configuration.capacity_provider() == Some(name));
     Ok(by_function || !versions_of(context, name)?.is_empty())
 }
 

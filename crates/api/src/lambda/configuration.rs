@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use ondol_core::function::{Architecture, FunctionConfiguration, FunctionLogging, ManagedInstancesConfig};
+use ondol_core::function::{
+    Architecture, FunctionConfiguration, FunctionLogging, LogFormat, ManagedInstancesConfig,
+};
 use ondol_core::runtime::{CREATABLE, NEWER, RETIRED, default_concurrency_per_vcpu};
 use ondol_core::{managed_instances, runtime::MANAGED_INSTANCES};
 use ondol_wire::fault::Fault;
@@ -14,6 +16,9 @@ use crate::faults::{invalid, unsupported_setting};
 const ENVIRONMENT_BYTES_MAX: usize = 4_096;
 const RATIO_HUNDREDTHS_DEFAULT: u32 = 200;
 const EPHEMERAL_STORAGE_MIB_MAX: u32 = 10_240;
+/// What Lambda (default) functions may ask for; managed instances go further. Source: AWS's page on quotas.
+const ON_DEMAND_TIMEOUT_SECONDS_MAX: u32 = 900;
+const ON_DEMAND_MEMORY_MIB_MAX: u32 = 10_240;
 
 /// Names a function may not set. Source: AWS's list of reserved environment variables.
 const RESERVED: &[&str] = &[
@@ -53,6 +58,7 @@ pub struct Settings {
     pub capacity_provider_config: Option<types::CapacityProviderConfig>,
     pub architectures: Option<Vec<String>>,
     pub layers: Option<Vec<String>>,
+    pub dead_letter_config: Option<types::DeadLetterConfig>,
 }
 
 /// Settings that have no effect here, each with whether the request uses it.
@@ -71,11 +77,6 @@ pub fn create(context: &Context, name: &str, settings: Settings) -> Result<Funct
         ));
     };
     check_runtime(&runtime)?;
-    if settings.capacity_provider_config.is_none() {
-        return Err(invalid(
-            "Lambda (default) functions aren't supported by this version of Ondol. Give the function a CapacityProviderConfig.",
-        ));
-    }
     let start = FunctionConfiguration {
         runtime,
         role: settings.role.clone().unwrap_or_default(),
@@ -85,18 +86,22 @@ pub fn create(context: &Context, name: &str, settings: Settings) -> Result<Funct
         memory_size_mib: 128,
         ephemeral_storage_mib: 512,
         architecture: Architecture::X86_64,
-        environment: BTreeMap::new(),
+        environment: None,
         logging: FunctionLogging {
-            application_log_level: "INFO".into(),
-            system_log_level: "INFO".into(),
+            format: if settings.capacity_provider_config.is_some() {
+                json_format(None, None)
+            } else {
+                LogFormat::Text
+            },
             log_group: format!("/aws/lambda/{name}"),
         },
-        managed_instances: ManagedInstancesConfig {
+        managed_instances: settings.capacity_provider_config.is_some().then(|| ManagedInstancesConfig {
             capacity_provider: String::new(),
             per_execution_environment_max_concurrency: 0,
             concurrency_is_chosen: false,
             memory_gib_per_vcpu_hundredths: RATIO_HUNDREDTHS_DEFAULT,
-        },
+        }),
+        dead_letter_target_arn: None,
         layers: Vec::new(),
     };
     update(context, start, settings)
@@ -119,7 +124,7 @@ pub fn update(
     set(&mut to.timeout_seconds, settings.timeout.map(unsigned));
     set(&mut to.memory_size_mib, settings.memory_size.map(unsigned));
     if let Some(environment) = settings.environment {
-        to.environment = check_environment(environment.variables.unwrap_or_default())?;
+        to.environment = Some(check_environment(environment.variables.unwrap_or_default())?);
     }
     if let Some(size) = settings.ephemeral_storage.and_then(|storage| storage.size).map(unsigned) {
         if size > EPHEMERAL_STORAGE_MIB_MAX {
@@ -128,14 +133,10 @@ pub fn update(
         to.ephemeral_storage_mib = size;
     }
     if let Some(logging) = settings.logging_config {
-        if logging.log_format.as_deref() == Some("Text") {
-            return Err(invalid(
-                "LogLevel is not supported when LogFormat is set to \"Text\". Remove LogLevel from your request or change the LogFormat to \"JSON\" and try again.",
-            ));
-        }
-        set(&mut to.logging.application_log_level, logging.application_log_level);
-        set(&mut to.logging.system_log_level, logging.system_log_level);
-        set(&mut to.logging.log_group, logging.log_group);
+        to.logging = self::logging(to.logging, logging, to.managed_instances.is_some())?;
+    }
+    if let Some(config) = settings.dead_letter_config {
+        to.dead_letter_target_arn = config.target_arn.filter(|arn| !arn.is_empty());
     }
     if let Some(architecture) =
         settings.architectures.and_then(|list| list.first().and_then(|name| Architecture::parse(name)))
@@ -145,17 +146,77 @@ pub fn update(
     if let Some(arns) = settings.layers {
         to.layers = super::layers::resolve(context, &arns)?;
     }
-    if let Some(config) = settings.capacity_provider_config {
-        managed(&mut to, config)?;
+    match (settings.capacity_provider_config, &mut to.managed_instances) {
+        (Some(config), Some(managed_instances)) => managed(managed_instances, config)?,
+        (Some(_), None) => {
+            return Err(invalid("CapacityProviderConfig isn't supported for Lambda Default functions."));
+        }
+        (None, _) => {}
     }
-    if !to.managed_instances.concurrency_is_chosen {
-        to.managed_instances.per_execution_environment_max_concurrency =
-            default_concurrency_per_vcpu(&to.runtime) * to.vcpus().max(1);
+    let Some(mut managed_instances) = to.managed_instances.clone() else {
+        check_on_demand(&to)?;
+        return Ok(to);
+    };
+    if !managed_instances.concurrency_is_chosen {
+        managed_instances.per_execution_environment_max_concurrency =
+            default_concurrency_per_vcpu(&to.runtime) * managed_instances.vcpus(to.memory_size_mib).max(1);
     }
-    managed_instances::check(&to)
+    to.managed_instances = Some(managed_instances.clone());
+    managed_instances::check(&to, &managed_instances)
         .map_err(|violation| Fault::of(&ondol_wire::lambda::SERVICE, violation.code, violation.message))?;
-    check_provider(context, &to)?;
+    check_provider(context, &managed_instances.capacity_provider, to.architecture)?;
     Ok(to)
+}
+
+/// Bounds that Lambda Managed Instances stretch and Lambda (default) functions keep.
+fn check_on_demand(to: &FunctionConfiguration) -> Result<(), Fault> {
+    let too_much = [
+        ("timeout", to.timeout_seconds, ON_DEMAND_TIMEOUT_SECONDS_MAX),
+        ("memorySize", to.memory_size_mib, ON_DEMAND_MEMORY_MIB_MAX),
+    ];
+    match too_much.into_iter().find(|(_, value, max)| value > max) {
+        Some((name, value, max)) => Err(Fault::new(
+            "ValidationException",
+            400,
+            format!(
+                "1 validation error detected: Value '{value}' at '{name}' failed to satisfy constraint: Member must have value less than or equal to {max}"
+            ),
+        )),
+        None => Ok(()),
+    }
+}
+
+fn json_format(application_level: Option<String>, system_level: Option<String>) -> LogFormat {
+    let or_info = |level: Option<String>| Some(level.unwrap_or_else(|| "INFO".into()));
+    LogFormat::Json { application_level: or_info(application_level), system_level: or_info(system_level) }
+}
+
+/// Logging settings with these changed. Levels are only of the JSON format, and managed instances know no other.
+fn logging(
+    before: FunctionLogging,
+    given: types::LoggingConfig,
+    is_managed: bool,
+) -> Result<FunctionLogging, Fault> {
+    let was_json = matches!(before.format, LogFormat::Json { .. });
+    let is_json = match given.log_format.as_deref() {
+        Some(format) => format == "JSON",
+        None => was_json,
+    };
+    let has_level = given.application_log_level.is_some() || given.system_log_level.is_some();
+    if !is_json && (has_level || is_managed) {
+        return Err(invalid(
+            "LogLevel is not supported when LogFormat is set to \"Text\". Remove LogLevel from your request or change the LogFormat to \"JSON\" and try again.",
+        ));
+    }
+    let format = match before.format {
+        _ if !is_json => LogFormat::Text,
+        LogFormat::Json { application_level, system_level } => json_format(
+            given.application_log_level.or(application_level),
+            given.system_log_level.or(system_level),
+        ),
+        LogFormat::Text => json_format(given.application_log_level, given.system_log_level),
+    };
+    Ok(FunctionLogging { format, log_group: given.log_group.unwrap_or(before.log_group) })
 }
 
 fn set<T>(place: &mut T, value: Option<T>) {
@@ -164,7 +225,7 @@ fn set<T>(place: &mut T, value: Option<T>) {
     }
 }
 
-fn managed(to: &mut FunctionConfiguration, config: types::CapacityProviderConfig) -> Result<(), Fault> {
+fn managed(to: &mut ManagedInstancesConfig, config: types::CapacityProviderConfig) -> Result<(), Fault> {
     let Some(config) = config.lambda_managed_instances_capacity_provider_config else {
         return Err(Fault::new(
             "ValidationException",
@@ -173,7 +234,7 @@ fn managed(to: &mut FunctionConfiguration, config: types::CapacityProviderConfig
         ));
     };
     let arn = config.capacity_provider_arn.unwrap_or_default();
-    to.managed_instances.capacity_provider = arn.rsplit(':').next().unwrap_or_default().to_owned();
+    to.capacity_provider = arn.rsplit(':').next().unwrap_or_default().to_owned();
     // A given config replaces the one before as a whole; what it leaves out takes its default.
     let ratio = config.execution_environment_memory_gi_b_per_v_cpu.map(|ratio| {
         // The validator has bounded it to 2.0–8.0.
@@ -181,10 +242,10 @@ fn managed(to: &mut FunctionConfiguration, config: types::CapacityProviderConfig
         let hundredths = (ratio * 100.0).round() as u32;
         hundredths
     });
-    to.managed_instances.memory_gib_per_vcpu_hundredths = ratio.unwrap_or(RATIO_HUNDREDTHS_DEFAULT);
+    to.memory_gib_per_vcpu_hundredths = ratio.unwrap_or(RATIO_HUNDREDTHS_DEFAULT);
     let chosen = config.per_execution_environment_max_concurrency.and_then(|limit| u32::try_from(limit).ok());
-    to.managed_instances.concurrency_is_chosen = chosen.is_some();
-    set(&mut to.managed_instances.per_execution_environment_max_concurrency, chosen);
+    to.concurrency_is_chosen = chosen.is_some();
+    set(&mut to.per_execution_environment_max_concurrency, chosen);
     Ok(())
 }
 
@@ -224,13 +285,12 @@ fn check_environment(variables: BTreeMap<String, String>) -> Result<BTreeMap<Str
     Ok(variables)
 }
 
-fn check_provider(context: &Context, to: &FunctionConfiguration) -> Result<(), Fault> {
-    let name = &to.managed_instances.capacity_provider;
+fn check_provider(context: &Context, name: &str, architecture: Architecture) -> Result<(), Fault> {
     let provider = super::capacity_providers::living(context, name)?;
-    if provider.requirements.architecture != to.architecture {
+    if provider.requirements.architecture != architecture {
         return Err(invalid(format!(
-            "Architecture mismatch error: the function's architecture {} must be the capacity provider's, {}.",
-            to.architecture, provider.requirements.architecture
+            "Architecture mismatch error: the function's architecture {architecture} must be the capacity provider's, {}.",
+            provider.requirements.architecture
         )));
     }
     Ok(())

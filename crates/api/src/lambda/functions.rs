@@ -1,10 +1,9 @@
 //! Functions: create, read, update, delete, list. These touch `$LATEST`; publishing is in `versions`.
 
-use ondol_core::function::{Code, Function, FunctionVersion, VersionState};
+use ondol_core::attached::{Alias, Attached};
+use ondol_core::function::{Code, Function, FunctionVersion, RecursiveLoop, VersionState};
 use ondol_core::identity::Qualifier;
-use ondol_store::artifacts::{ArtifactError, Pinned};
 use ondol_store::{Precondition, Revision, Transaction, keys};
-use ondol_wire::Blob;
 use ondol_wire::fault::Fault;
 use ondol_wire::lambda::types::{
     self, CreateFunctionRequest, DeleteFunctionRequest, DeleteFunctionResponse, FunctionConfiguration,
@@ -14,8 +13,10 @@ use ondol_wire::lambda::types::{
 
 use super::configuration::{self, Settings, refuse};
 use super::names::{self, Found, Named};
-use super::{page, versions, view};
-use crate::context::{Context, uuid};
+use super::packages::{self, S3Object, Source};
+use super::pass::Pass;
+use super::{code_signing, page, versions, view};
+use crate::context::{Context, publication_id, uuid};
 use crate::faults::{fault, invalid};
 
 pub async fn create(context: &Context, input: CreateFunctionRequest) -> Result<FunctionConfiguration, Fault> {
@@ -23,16 +24,9 @@ pub async fn create(context: &Context, input: CreateFunctionRequest) -> Result<F
     refuse(&[
         ("VpcConfig", input.vpc_config.as_ref().is_some_and(names_a_network)),
         ("PackageType Image", input.package_type.as_deref() == Some("Image")),
-        (
-            "DeadLetterConfig",
-            input
-                .dead_letter_config
-                .is_some_and(|config| config.target_arn.is_some_and(|arn| !arn.is_empty())),
-        ),
         ("KMSKeyArn", input.kms_key_arn.is_some_and(|arn| !arn.is_empty())),
         ("TracingConfig Active", is_active(input.tracing_config.as_ref())),
         ("FileSystemConfigs", input.file_system_configs.is_some_and(|configs| !configs.is_empty())),
-        ("CodeSigningConfigArn", input.code_signing_config_arn.is_some()),
         ("ImageConfig", input.image_config.is_some()),
         ("SnapStart", uses_snap_start(input.snap_start.as_ref())),
         ("DurableConfig", input.durable_config.is_some()),
@@ -45,6 +39,12 @@ pub async fn create(context: &Context, input: CreateFunctionRequest) -> Result<F
     }
     let tags = input.tags.unwrap_or_default();
     super::tags::check(&tags)?;
+    if let Some(arn) = &input.code_signing_config_arn {
+        code_signing::check_exists(context, arn)?;
+        code_signing::check_package(context, Some(arn))?;
+    }
+    let pass = Pass::of(context, input.role.as_deref(), input.capacity_provider_config.as_ref());
+    pass.check(context)?;
     configuration::check_provider_arn(context, input.capacity_provider_config.as_ref())?;
     let settings = Settings {
         runtime: input.runtime,
@@ -59,6 +59,7 @@ pub async fn create(context: &Context, input: CreateFunctionRequest) -> Result<F
         capacity_provider_config: input.capacity_provider_config,
         architectures: input.architectures,
         layers: input.layers,
+        dead_letter_config: input.dead_letter_config,
     };
     let arns = settings.layers.clone().unwrap_or_default();
     let configuration = configuration::create(context, &name, settings)?;
@@ -66,15 +67,21 @@ pub async fn create(context: &Context, input: CreateFunctionRequest) -> Result<F
     let _layers = super::layers::pin(context, &configuration.layers);
     super::layers::resolve(context, &arns)?;
     let given = input.code.unwrap_or_default();
-    let elsewhere = [
-        ("S3Bucket", given.s3_bucket.is_some() || given.s3_key.is_some()),
+    refuse(&[
         ("ImageUri", given.image_uri.is_some()),
         ("SourceKMSKeyArn", given.source_kms_key_arn.is_some()),
-    ];
-    let (code, _pinned) = store_code(context, given.zip_file, &elsewhere, "function code").await?;
+        ("S3ObjectStorageMode REFERENCE", given.s3_object_storage_mode.as_deref() == Some("REFERENCE")),
+    ])?;
+    let source = Source {
+        zip: given.zip_file,
+        s3: S3Object::of(given.s3_bucket, given.s3_key, given.s3_object_version),
+    };
+    let (code, _pinned) = packages::store(context, source, "function code").await?;
+    check_storage(context, &code)?;
     let _sizes = super::layers::check_size(context, &code, &configuration.layers).await?;
     let publishes = input.publish == Some(true) || input.publish_to.is_some();
     let function = Function {
+        latest_publication: configuration.is_on_demand().then(publication_id),
         configuration,
         code,
         tags,
@@ -82,6 +89,10 @@ pub async fn create(context: &Context, input: CreateFunctionRequest) -> Result<F
         last_modified_epoch_millis: context.now_epoch_millis(),
         next_version: 1,
         deleting: false,
+        reserved_concurrency: None,
+        recursive_loop: RecursiveLoop::default(),
+        code_signing_config_arn: input.code_signing_config_arn,
+        attached: Attached::default(),
         name,
     };
     let key = keys::function(&function.name);
@@ -91,24 +102,39 @@ pub async fn create(context: &Context, input: CreateFunctionRequest) -> Result<F
                 return Err(already_exists(&function.name));
             }
             // It may have begun to be deleted while the package was unpacked.
-            super::capacity_providers::living(
-                context,
-                &function.configuration.managed_instances.capacity_provider,
-            )?;
+            if let Some(provider) = function.configuration.capacity_provider() {
+                super::capacity_providers::living(context, provider)?;
+            }
             let mut function = function.clone();
             let mut transaction = Transaction::default().when(Precondition::Absent(key.clone()));
             let mut shown = view::latest(&context.home, &function, false);
             if publishes {
                 let published = versions::prepare(context, &mut function, input.publish_to.is_some(), None)?;
-                shown = view::version(&context.home, &published.version);
+                shown = published.shown(context);
                 transaction = published.into(transaction);
             }
-            shown.state = Some("Pending".into());
-            shown.state_reason = Some("The function is being created.".into());
-            shown.state_reason_code = Some("Creating".into());
+            shown = view::being_created(shown);
+            if function.configuration.is_on_demand() {
+                shown.last_update_status = None;
+                // Becoming Active is a change of its own.
+                shown.revision_id = Some(uuid());
+            }
             Ok((transaction.put(key.clone(), &function), shown))
         })
         .await
+}
+
+/// All packages together stay within the account's storage.
+fn check_storage(context: &Context, code: &Code) -> Result<(), Fault> {
+    let used = super::account::code_bytes(context)?;
+    let limit = context.quotas.code_storage_bytes;
+    if used.saturating_add(code.size_bytes) > limit {
+        return Err(fault(
+            "CodeStorageExceededException",
+            format!("Code storage limit exceeded: the account's packages may have {limit} bytes together."),
+        ));
+    }
+    Ok(())
 }
 
 fn already_exists(name: &str) -> Fault {
@@ -129,41 +155,21 @@ fn uses_snap_start(snap_start: Option<&types::SnapStart>) -> bool {
     snap_start.is_some_and(|snap_start| snap_start.apply_on.as_deref() == Some("PublishedVersions"))
 }
 
-/// Checks and keeps a deployment package, off this thread. It stays while the pin lives: until the document that
-/// names it is committed.
-pub async fn store_code(
-    context: &Context,
-    zip: Option<Blob>,
-    elsewhere: &[(&str, bool)],
-    what: &str,
-) -> Result<(Code, Pinned), Fault> {
-    refuse(elsewhere)?;
-    let Some(Blob(bytes)) = zip else {
-        return Err(invalid(format!("Please provide a source for {what}.")));
-    };
-    let size_bytes = bytes.len() as u64;
-    let artifacts = context.artifacts.clone();
-    let stored = tokio::task::spawn_blocking(move || artifacts.put(&bytes)).await;
-    match stored {
-        Ok(Ok(pinned)) => Ok((Code { sha256: pinned.sha256.clone(), size_bytes }, pinned)),
-        Ok(Err(error @ ArtifactError::Zipped)) => {
-            Err(Fault::new("RequestEntityTooLargeException", 413, error.to_string()))
-        }
-        Ok(Err(error @ (ArtifactError::Unreadable(_) | ArtifactError::Unzipped))) => {
-            Err(invalid(error.to_string()))
-        }
-        Ok(Err(error)) => Err(fault("ServiceException", format!("The package couldn't be stored: {error}"))),
-        Err(_) => Err(fault("ServiceException", "The package couldn't be unpacked.")),
-    }
-}
-
 pub async fn get(context: &Context, input: GetFunctionRequest) -> Result<GetFunctionResponse, Fault> {
     let named = names::named(context, input.function_name.as_deref(), input.qualifier)?;
-    let (configuration, tags) = shown(context, &named)?;
+    let Shown { configuration, code, tags, reserved_concurrency } = shown(context, &named)?;
+    let location = context.package_link(&code.sha256);
     Ok(GetFunctionResponse {
         configuration: Some(configuration),
-        code: Some(types::FunctionCodeLocation { repository_type: Some("S3".into()), ..Default::default() }),
+        code: Some(types::FunctionCodeLocation {
+            repository_type: Some("S3".into()),
+            location: Some(location),
+            ..Default::default()
+        }),
         tags: (!tags.is_empty()).then_some(tags),
+        concurrency: reserved_concurrency.map(|reserved| types::Concurrency {
+            reserved_concurrent_executions: i32::try_from(reserved).ok(),
+        }),
         ..Default::default()
     })
 }
@@ -173,17 +179,41 @@ pub async fn get_configuration(
     input: GetFunctionConfigurationRequest,
 ) -> Result<FunctionConfiguration, Fault> {
     let named = names::named(context, input.function_name.as_deref(), input.qualifier)?;
-    Ok(shown(context, &named)?.0)
+    Ok(shown(context, &named)?.configuration)
 }
 
-type Tags = std::collections::BTreeMap<String, String>;
+/// What the reading operations show of a function, a version or an alias.
+struct Shown {
+    configuration: FunctionConfiguration,
+    code: Code,
+    tags: std::collections::BTreeMap<String, String>,
+    reserved_concurrency: Option<u32>,
+}
 
-fn shown(context: &Context, named: &Named) -> Result<(FunctionConfiguration, Tags), Fault> {
-    Ok(match names::find(context, named)? {
-        Found::Latest(function) => {
-            (view::latest(&context.home, &function, named.qualifier.is_some()), function.tags)
+fn shown(context: &Context, named: &Named) -> Result<Shown, Fault> {
+    show(context, names::find(context, named)?, named.qualifier.is_some())
+}
+
+fn show(context: &Context, found: Found, is_qualified: bool) -> Result<Shown, Fault> {
+    Ok(match found {
+        Found::Latest(function) => Shown {
+            configuration: view::latest(&context.home, &function, is_qualified),
+            code: function.code,
+            tags: function.tags,
+            reserved_concurrency: function.reserved_concurrency,
+        },
+        Found::Version(function, version) => Shown {
+            configuration: view::version(&context.home, &version),
+            code: version.publication.code,
+            tags: function.tags,
+            reserved_concurrency: function.reserved_concurrency,
+        },
+        Found::Alias(alias, target) => {
+            let mut shown = show(context, *target, true)?;
+            let arn = context.home.function_arn(&alias.function, Some(&alias.name));
+            shown.configuration.function_arn = Some(arn);
+            shown
         }
-        Found::Version(function, version) => (view::version(&context.home, &version), function.tags),
     })
 }
 
@@ -197,11 +227,17 @@ pub async fn update_code(
     if input.image_uri.is_some() {
         return Err(invalid("Please don't provide ImageUri when updating a function with packageType Zip."));
     }
-    let elsewhere = [
-        ("S3Bucket", input.s3_bucket.is_some() || input.s3_key.is_some()),
+    refuse(&[
         ("SourceKMSKeyArn", input.source_kms_key_arn.is_some()),
-    ];
-    let (code, _pinned) = store_code(context, input.zip_file, &elsewhere, "function code").await?;
+        ("S3ObjectStorageMode REFERENCE", input.s3_object_storage_mode.as_deref() == Some("REFERENCE")),
+    ])?;
+    code_signing::check_package(context, function.code_signing_config_arn.as_deref())?;
+    let source = Source {
+        zip: input.zip_file,
+        s3: S3Object::of(input.s3_bucket, input.s3_key, input.s3_object_version),
+    };
+    let (code, _pinned) = packages::store(context, source, "function code").await?;
+    check_storage(context, &code)?;
     let _layers = super::layers::check_size(context, &code, &function.configuration.layers).await?;
     let settings = || Settings { architectures: input.architectures.clone(), ..Settings::default() };
     let publishes = input.publish == Some(true) || input.publish_to.is_some();
@@ -224,13 +260,6 @@ pub async fn update_configuration(
     let name = names::unqualified(context, input.function_name.as_deref())?;
     refuse(&[
         ("VpcConfig", input.vpc_config.as_ref().is_some_and(names_a_network)),
-        (
-            "DeadLetterConfig",
-            input
-                .dead_letter_config
-                .as_ref()
-                .is_some_and(|config| config.target_arn.as_ref().is_some_and(|arn| !arn.is_empty())),
-        ),
         ("KMSKeyArn", input.kms_key_arn.as_ref().is_some_and(|arn| !arn.is_empty())),
         ("TracingConfig Active", is_active(input.tracing_config.as_ref())),
         ("FileSystemConfigs", input.file_system_configs.as_ref().is_some_and(|configs| !configs.is_empty())),
@@ -240,6 +269,8 @@ pub async fn update_configuration(
         ("AcceleratorConfig", input.accelerator_config.is_some()),
         ("RuntimeConfig", input.runtime_config.is_some()),
     ])?;
+    let pass = Pass::of(context, input.role.as_deref(), input.capacity_provider_config.as_ref());
+    pass.check(context)?;
     configuration::check_provider_arn(context, input.capacity_provider_config.as_ref())?;
     let settings = || Settings {
         runtime: input.runtime.clone(),
@@ -254,6 +285,7 @@ pub async fn update_configuration(
         capacity_provider_config: input.capacity_provider_config.clone(),
         architectures: None,
         layers: input.layers.clone(),
+        dead_letter_config: input.dead_letter_config.clone(),
     };
     let named = super::layers::resolve(context, input.layers.as_deref().unwrap_or_default())?;
     let (function, _) = names::living_function(context, &name)?;
@@ -288,15 +320,33 @@ async fn change_latest(
             function.revision_id = uuid();
             function.last_modified_epoch_millis = context.now_epoch_millis();
             let published = apply(&mut function)?;
+            if function.configuration.is_on_demand() {
+                function.latest_publication = Some(publication_id());
+            }
             let mut shown = view::latest(&context.home, &function, false);
             let mut transaction = replace(&function, revision);
+            if function.configuration.is_on_demand() && !dry_run {
+                shown = being_updated(shown);
+            }
             if let Some(published) = published {
-                shown = view::version(&context.home, &published.version);
+                shown = published.shown(context);
                 transaction = published.into(transaction);
             }
             Ok((if dry_run { Transaction::default() } else { transaction }, shown))
         })
         .await
+}
+
+/// An update as its answer shows it: under way, though it may be over by the next request.
+fn being_updated(shown: FunctionConfiguration) -> FunctionConfiguration {
+    FunctionConfiguration {
+        last_update_status: Some("InProgress".into()),
+        last_update_status_reason: Some("The function is being created.".into()),
+        last_update_status_reason_code: Some("Creating".into()),
+        // Its end is a change of its own.
+        revision_id: Some(uuid()),
+        ..shown
+    }
 }
 
 pub fn replace(function: &Function, revision: Revision) -> Transaction {
@@ -308,45 +358,77 @@ pub async fn delete(
     context: &Context,
     input: DeleteFunctionRequest,
 ) -> Result<DeleteFunctionResponse, Fault> {
-    let Named { name, qualifier } = names::named(context, input.function_name.as_deref(), input.qualifier)?;
-    context
-        .change(|| {
-            let (mut function, revision) = names::function(context, &name)?;
-            let transaction = match qualifier.as_deref().map(Qualifier::parse) {
-                Some(Qualifier::Latest) => {
-                    return Err(invalid("$LATEST version cannot be deleted without deleting the function."));
-                }
-                Some(Qualifier::Alias(_)) => {
-                    return Err(invalid("Deletion of aliases is not currently supported."));
-                }
-                Some(version) => {
-                    let key = keys::version(&name, &version.to_string());
-                    let missing = || names::not_found(context, &name, qualifier.as_deref());
-                    let (mut version, revision) =
-                        context.document::<FunctionVersion>(&key)?.ok_or_else(missing)?;
-                    version.state = VersionState::Deleting;
-                    Transaction::default()
-                        .when(Precondition::Unchanged(key.clone(), revision))
-                        .put(key, &version)
-                }
-                None => {
-                    function.deleting = true;
-                    let mut transaction = replace(&function, revision);
-                    for (key, stored) in context.store.scan(&keys::versions_of(&name), None, usize::MAX) {
-                        if let Some((mut version, _)) = context.document::<FunctionVersion>(&key)? {
-                            version.state = VersionState::Deleting;
-                            transaction = transaction
-                                .when(Precondition::Unchanged(key.clone(), stored.revision))
-                                .put(key, &version);
-                        }
-                    }
-                    transaction
-                }
-            };
-            Ok((transaction, ()))
+    let named = names::named(context, input.function_name.as_deref(), input.qualifier)?;
+    let status_code = context
+        .change(|| match named.qualifier.as_deref().map(Qualifier::parse) {
+            Some(Qualifier::Latest) => {
+                Err(invalid("$LATEST version cannot be deleted without deleting the function."))
+            }
+            Some(Qualifier::Alias(_)) => Err(invalid("Deletion of aliases is not currently supported.")),
+            Some(_) => delete_version(context, &named),
+            None => delete_whole(context, &named.name),
         })
         .await?;
-    Ok(DeleteFunctionResponse { status_code: Some(202) })
+    Ok(DeleteFunctionResponse { status_code: Some(status_code) })
+}
+
+/// What runs on demand goes at once; what runs on managed instances when its last execution environment ended.
+const GONE: i32 = 204;
+const GOING: i32 = 202;
+
+fn delete_version(context: &Context, named: &Named) -> Result<(Transaction, i32), Fault> {
+    let qualifier = named.qualifier.as_deref().unwrap_or_default();
+    let (function, _) = names::function(context, &named.name)
+        .map_err(|_| names::not_found(context, &named.name, Some(qualifier)))?;
+    let key = keys::version(&named.name, qualifier);
+    let Some((mut version, revision)) = context.document::<FunctionVersion>(&key)? else {
+        // As on AWS: a version that is not there is deleted, where versions have no life of their own.
+        return if function.configuration.is_on_demand() {
+            Ok((Transaction::default(), GONE))
+        } else {
+            Err(names::not_found(context, &named.name, Some(qualifier)))
+        };
+    };
+    let aliases: Vec<Alias> = context.all(&keys::aliases_of(&named.name))?;
+    let pointing: Vec<String> = aliases
+        .iter()
+        .filter(|alias| {
+            alias.version == qualifier || alias.additional_version_weights.contains_key(qualifier)
+        })
+        .map(|alias| alias.name.clone())
+        .collect();
+    if !pointing.is_empty() {
+        let arn = context.home.function_arn(&named.name, Some(qualifier));
+        return Err(fault(
+            "ResourceConflictException",
+            format!("Version {qualifier} of {arn} is referenced by alias {}.", pointing.join(", ")),
+        ));
+    }
+    let unchanged = Transaction::default().when(Precondition::Unchanged(key.clone(), revision));
+    if function.configuration.is_on_demand() {
+        return Ok((unchanged.delete(key), GONE));
+    }
+    version.state = VersionState::Deleting;
+    Ok((unchanged.put(key, &version), GOING))
+}
+
+fn delete_whole(context: &Context, name: &str) -> Result<(Transaction, i32), Fault> {
+    let (mut function, revision) = names::function(context, name)?;
+    let is_on_demand = function.configuration.is_on_demand();
+    let key = keys::function(name);
+    let mut transaction = Transaction::default().when(Precondition::Unchanged(key.clone(), revision));
+    function.deleting = true;
+    transaction = if is_on_demand { transaction.delete(key) } else { transaction.put(key, &function) };
+    for (key, stored) in context.store.scan(&keys::versions_of(name), None, usize::MAX) {
+        let Some((mut version, _)) = context.document::<FunctionVersion>(&key)? else { continue };
+        version.state = VersionState::Deleting;
+        transaction = transaction.when(Precondition::Unchanged(key.clone(), stored.revision));
+        transaction = if is_on_demand { transaction.delete(key) } else { transaction.put(key, &version) };
+    }
+    for (key, _) in context.store.scan(&keys::aliases_of(name), None, usize::MAX) {
+        transaction = transaction.delete(key);
+    }
+    Ok((transaction, if is_on_demand { GONE } else { GOING }))
 }
 
 pub async fn list(context: &Context, input: ListFunctionsRequest) -> Result<ListFunctionsResponse, Fault> {
@@ -364,13 +446,7 @@ pub async fn list(context: &Context, input: ListFunctionsRequest) -> Result<List
             }
         }
     }
-    let (mut functions, next_marker) = page(shown, input.marker.as_deref(), input.max_items);
-    for function in &mut functions {
-        // These are only in GetFunction and GetFunctionConfiguration.
-        function.state = None;
-        (function.state_reason, function.state_reason_code) = (None, None);
-        function.last_update_status = None;
-        (function.last_update_status_reason, function.last_update_status_reason_code) = (None, None);
-    }
+    let (functions, next_marker) = page(shown, input.marker.as_deref(), input.max_items);
+    let functions = functions.into_iter().map(view::in_listing).collect();
     Ok(ListFunctionsResponse { functions: Some(functions), next_marker })
 }

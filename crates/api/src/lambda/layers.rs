@@ -13,9 +13,9 @@ use ondol_wire::lambda::types::{
 };
 use ondol_wire::time::lambda_timestamp;
 
-use super::functions::store_code;
+use super::packages::{self, S3Object, Source};
 use super::{page, view};
-use crate::context::Context;
+use crate::context::{Context, uuid};
 use crate::faults::{fault, invalid};
 
 pub async fn publish(
@@ -24,8 +24,11 @@ pub async fn publish(
 ) -> Result<PublishLayerVersionResponse, Fault> {
     let name = name_of(context, input.layer_name.as_deref())?;
     let content = input.content.unwrap_or_default();
-    let elsewhere = [("S3Bucket", content.s3_bucket.is_some() || content.s3_key.is_some())];
-    let (code, _pinned) = store_code(context, content.zip_file, &elsewhere, "layer version content").await?;
+    let source = Source {
+        zip: content.zip_file,
+        s3: S3Object::of(content.s3_bucket, content.s3_key, content.s3_object_version),
+    };
+    let (code, _pinned) = packages::store(context, source, "layer version content").await?;
     let published = context
         .change(|| {
             let key = keys::layer(&name);
@@ -42,6 +45,8 @@ pub async fn publish(
                 compatible_architectures: input.compatible_architectures.clone(),
                 code: code.clone(),
                 created_epoch_millis: context.now_epoch_millis(),
+                policy: Vec::new(),
+                policy_revision_id: uuid(),
             };
             let transaction = Transaction::default()
                 .when(unchanged)
@@ -143,6 +148,7 @@ fn shown(context: &Context, version: &LayerVersion) -> GetLayerVersionResponse {
         content: Some(LayerVersionContentOutput {
             code_sha256: Some(view::code_sha256(&version.code)),
             code_size: i64::try_from(version.code.size_bytes).ok(),
+            location: Some(context.package_link(&version.code.sha256)),
             ..Default::default()
         }),
         layer_arn: Some(context.home.layer_arn(&version.name)),
@@ -170,7 +176,7 @@ fn list_item(context: &Context, version: &LayerVersion) -> LayerVersionsListItem
 }
 
 /// A name, or an ARN of this account and region.
-fn name_of(context: &Context, text: Option<&str>) -> Result<String, Fault> {
+pub fn name_of(context: &Context, text: Option<&str>) -> Result<String, Fault> {
     let text = text.unwrap_or_default();
     let name = text.rsplit(':').next().unwrap_or_default();
     if text.contains(':') && text != context.home.layer_arn(name) {
@@ -179,7 +185,7 @@ fn name_of(context: &Context, text: Option<&str>) -> Result<String, Fault> {
     Ok(name.to_owned())
 }
 
-fn number_of(number: Option<i64>) -> Result<u64, Fault> {
+pub fn number_of(number: Option<i64>) -> Result<u64, Fault> {
     let number = number.and_then(|number| u64::try_from(number).ok()).filter(|number| *number > 0);
     number.ok_or_else(|| invalid("Layer Version Cannot be less than 1"))
 }

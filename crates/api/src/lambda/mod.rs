@@ -1,11 +1,25 @@
 //! The Lambda API.
 
 mod account;
+mod aliases;
 mod capacity_providers;
+mod code_signing;
+mod concurrency;
 mod configuration;
+mod event_invoke_configs;
+mod event_source_mappings;
+mod event_sources;
+mod function_urls;
 mod functions;
+mod holder;
+mod layer_policies;
 mod layers;
 mod names;
+mod packages;
+mod pass;
+mod policies;
+mod rules;
+mod runtime_settings;
 mod scaling_configs;
 mod tags;
 mod versions;
@@ -13,11 +27,13 @@ mod view;
 
 use ondol_wire::fault::Fault;
 use ondol_wire::lambda::SERVICE;
-use ondol_wire::rest_json::{Answer, match_operation, read_input, write_output};
+use ondol_wire::rest_json::{Answer, match_operation, read_members, typed, write_output};
 use ondol_wire::sigv4::Headers;
+use ondol_wire::validate::validate;
 
 use crate::context::Context;
 use crate::faults::unsupported;
+use rules::On;
 
 /// A request whose signature was checked.
 #[derive(Debug)]
@@ -29,22 +45,48 @@ pub struct Call<'a> {
     pub body: &'a [u8],
 }
 
-/// One list says which operations work and which function each is.
+/// How far an operation goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Support {
+    Works,
+    /// What it is told is kept and shown, and nothing in this version acts on it: why.
+    Stores(&'static str),
+}
+
+/// One operation as it is registered.
+#[derive(Debug, Clone, Copy)]
+pub struct Registered {
+    pub name: &'static str,
+    pub support: Support,
+    /// The resource its permission is asked for.
+    pub on: On,
+}
+
+/// One list says which operations work, which function each is, and whose permission it needs.
 macro_rules! operations {
-    ($($name:literal => $function:path,)*) => {
-        /// The operations that work; `Invoke` has a way of its own.
-        pub const WORKS: &[&str] = &["Invoke", $($name),*];
+    ($($name:literal => $function:path, on $on:expr $(, stores $why:literal)?;)*) => {
+        /// The operations there are; `Invoke` has a way of its own.
+        pub const REGISTERED: &[Registered] = &[
+            Registered { name: "Invoke", support: Support::Works, on: On::Function },
+            $(Registered { name: $name, support: operations!(@support $($why)?), on: $on },)*
+        ];
 
         pub async fn call(context: &Context, call: &Call<'_>) -> Result<Answer, Fault> {
             let Some(matched) = match_operation(&SERVICE, call.method, call.path, call.query) else {
                 let text = format!("{} {} is no operation of Lambda.", call.method, call.path);
                 return Err(Fault::new("UnknownOperationException", 404, text));
             };
-            match matched.0.name {
+            let operation = matched.0;
+            match operation.name {
                 $($name => {
-                    let input = read_input(&SERVICE, &matched, call.query, |name| call.headers.get(name), call.body)?;
-                    let output = $function(context, input).await?;
-                    write_output(&SERVICE, matched.0, &output)
+                    let input =
+                        read_members(&SERVICE, &matched, call.query, |name| call.headers.get(name), call.body)?;
+                    if let Some(shape) = operation.input {
+                        validate(&SERVICE, shape, &input)?;
+                    }
+                    rules::authorize(context, operation.name, $on, &input)?;
+                    let output = $function(context, typed(input)?).await?;
+                    write_output(&SERVICE, operation, &output)
                 })*
                 other => Err(unsupported(format!(
                     "{other} isn't supported by this version of Ondol. COMPATIBILITY.md lists what is."
@@ -52,36 +94,96 @@ macro_rules! operations {
             }
         }
     };
+    (@support) => { Support::Works };
+    (@support $why:literal) => { Support::Stores($why) };
 }
 
 operations! {
-    "CreateCapacityProvider" => capacity_providers::create,
-    "GetCapacityProvider" => capacity_providers::get,
-    "UpdateCapacityProvider" => capacity_providers::update,
-    "DeleteCapacityProvider" => capacity_providers::delete,
-    "ListCapacityProviders" => capacity_providers::list,
-    "ListFunctionVersionsByCapacityProvider" => capacity_providers::list_function_versions,
-    "PutFunctionScalingConfig" => scaling_configs::put,
-    "GetFunctionScalingConfig" => scaling_configs::get,
-    "CreateFunction" => functions::create,
-    "GetFunction" => functions::get,
-    "GetFunctionConfiguration" => functions::get_configuration,
-    "UpdateFunctionCode" => functions::update_code,
-    "UpdateFunctionConfiguration" => functions::update_configuration,
-    "DeleteFunction" => functions::delete,
-    "ListFunctions" => functions::list,
-    "PublishVersion" => versions::publish,
-    "ListVersionsByFunction" => versions::list,
-    "PublishLayerVersion" => layers::publish,
-    "GetLayerVersion" => layers::get,
-    "GetLayerVersionByArn" => layers::get_by_arn,
-    "ListLayers" => layers::list,
-    "ListLayerVersions" => layers::list_versions,
-    "DeleteLayerVersion" => layers::delete,
-    "TagResource" => tags::tag,
-    "UntagResource" => tags::untag,
-    "ListTags" => tags::list,
-    "GetAccountSettings" => account::settings,
+    "CreateCapacityProvider" => capacity_providers::create, on On::CapacityProvider;
+    "GetCapacityProvider" => capacity_providers::get, on On::CapacityProvider;
+    "UpdateCapacityProvider" => capacity_providers::update, on On::CapacityProvider;
+    "DeleteCapacityProvider" => capacity_providers::delete, on On::CapacityProvider;
+    "ListCapacityProviders" => capacity_providers::list, on On::Everything;
+    "ListFunctionVersionsByCapacityProvider" => capacity_providers::list_function_versions, on On::CapacityProvider;
+    "PutFunctionScalingConfig" => scaling_configs::put, on On::Function;
+    "GetFunctionScalingConfig" => scaling_configs::get, on On::Function;
+    "CreateFunction" => functions::create, on On::Function;
+    "GetFunction" => functions::get, on On::Function;
+    "GetFunctionConfiguration" => functions::get_configuration, on On::Function;
+    "UpdateFunctionCode" => functions::update_code, on On::Function;
+    "UpdateFunctionConfiguration" => functions::update_configuration, on On::Function;
+    "DeleteFunction" => functions::delete, on On::Function;
+    "ListFunctions" => functions::list, on On::Everything;
+    "PublishVersion" => versions::publish, on On::Function;
+    "ListVersionsByFunction" => versions::list, on On::Function;
+    "CreateAlias" => aliases::create, on On::Function;
+    "GetAlias" => aliases::get, on On::Function;
+    "UpdateAlias" => aliases::update, on On::Function;
+    "DeleteAlias" => aliases::delete, on On::Function;
+    "ListAliases" => aliases::list, on On::Function;
+    "AddPermission" => policies::add, on On::Function;
+    "RemovePermission" => policies::remove, on On::Function;
+    "GetPolicy" => policies::get, on On::Function;
+    "PutResourcePolicy" => policies::put_whole, on On::Arn("ResourceArn");
+    "GetResourcePolicy" => policies::get_whole, on On::Arn("ResourceArn");
+    "DeleteResourcePolicy" => policies::delete_whole, on On::Arn("ResourceArn");
+    "PutFunctionConcurrency" => concurrency::put, on On::Function;
+    "GetFunctionConcurrency" => concurrency::get, on On::Function;
+    "DeleteFunctionConcurrency" => concurrency::delete, on On::Function;
+    "PutProvisionedConcurrencyConfig" => concurrency::put_provisioned, on On::Function,
+        stores "counted against reserved and account concurrency; the environments are not started in this version, and the status says so";
+    "GetProvisionedConcurrencyConfig" => concurrency::get_provisioned, on On::Function;
+    "DeleteProvisionedConcurrencyConfig" => concurrency::delete_provisioned, on On::Function;
+    "ListProvisionedConcurrencyConfigs" => concurrency::list_provisioned, on On::Function;
+    "CreateFunctionUrlConfig" => function_urls::create, on On::Function,
+        stores "the URL is not served in this version";
+    "GetFunctionUrlConfig" => function_urls::get, on On::Function;
+    "UpdateFunctionUrlConfig" => function_urls::update, on On::Function,
+        stores "the URL is not served in this version";
+    "DeleteFunctionUrlConfig" => function_urls::delete, on On::Function;
+    "ListFunctionUrlConfigs" => function_urls::list, on On::Function;
+    "PutFunctionEventInvokeConfig" => event_invoke_configs::put, on On::Function,
+        stores "asynchronous invocations are refused in this version";
+    "UpdateFunctionEventInvokeConfig" => event_invoke_configs::update, on On::Function,
+        stores "asynchronous invocations are refused in this version";
+    "GetFunctionEventInvokeConfig" => event_invoke_configs::get, on On::Function;
+    "DeleteFunctionEventInvokeConfig" => event_invoke_configs::delete, on On::Function;
+    "ListFunctionEventInvokeConfigs" => event_invoke_configs::list, on On::Function;
+    "CreateEventSourceMapping" => event_source_mappings::create, on On::EventSourceMapping,
+        stores "there are no pollers in this version; an enabled mapping ends Disabled with the reason";
+    "GetEventSourceMapping" => event_source_mappings::get, on On::EventSourceMapping;
+    "UpdateEventSourceMapping" => event_source_mappings::update, on On::EventSourceMapping,
+        stores "there are no pollers in this version; an enabled mapping ends Disabled with the reason";
+    "DeleteEventSourceMapping" => event_source_mappings::delete, on On::EventSourceMapping;
+    "ListEventSourceMappings" => event_source_mappings::list, on On::Everything;
+    "CreateCodeSigningConfig" => code_signing::create, on On::Everything;
+    "GetCodeSigningConfig" => code_signing::get, on On::Arn("CodeSigningConfigArn");
+    "UpdateCodeSigningConfig" => code_signing::update, on On::Arn("CodeSigningConfigArn");
+    "DeleteCodeSigningConfig" => code_signing::delete, on On::Arn("CodeSigningConfigArn");
+    "ListCodeSigningConfigs" => code_signing::list, on On::Everything;
+    "ListFunctionsByCodeSigningConfig" => code_signing::list_functions, on On::Arn("CodeSigningConfigArn");
+    "PutFunctionCodeSigningConfig" => code_signing::put_of_function, on On::Function;
+    "GetFunctionCodeSigningConfig" => code_signing::get_of_function, on On::Function;
+    "DeleteFunctionCodeSigningConfig" => code_signing::delete_of_function, on On::Function;
+    "PutRuntimeManagementConfig" => runtime_settings::put_management, on On::Function,
+        stores "one version of each runtime is installed at a time, and nothing updates it but its operator";
+    "GetRuntimeManagementConfig" => runtime_settings::get_management, on On::Function;
+    "PutFunctionRecursionConfig" => runtime_settings::put_recursion, on On::Function,
+        stores "no service here sends events round in circles yet";
+    "GetFunctionRecursionConfig" => runtime_settings::get_recursion, on On::Function;
+    "PublishLayerVersion" => layers::publish, on On::Layer;
+    "GetLayerVersion" => layers::get, on On::LayerVersion;
+    "GetLayerVersionByArn" => layers::get_by_arn, on On::Arn("Arn");
+    "ListLayers" => layers::list, on On::Everything;
+    "ListLayerVersions" => layers::list_versions, on On::Layer;
+    "DeleteLayerVersion" => layers::delete, on On::LayerVersion;
+    "AddLayerVersionPermission" => layer_policies::add, on On::LayerVersion;
+    "GetLayerVersionPolicy" => layer_policies::get, on On::LayerVersion;
+    "RemoveLayerVersionPermission" => layer_policies::remove, on On::LayerVersion;
+    "TagResource" => tags::tag, on On::Arn("Resource");
+    "UntagResource" => tags::untag, on On::Arn("Resource");
+    "ListTags" => tags::list, on On::Arn("Resource");
+    "GetAccountSettings" => account::settings, on On::Everything;
 }
 
 /// One page of a listing, in the order of its keys: the items after `marker`, and the next marker if there are more.

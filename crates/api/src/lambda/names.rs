@@ -1,5 +1,6 @@
 //! Names in requests: whose function, which version.
 
+use ondol_core::attached::Alias;
 use ondol_core::function::{Function, FunctionVersion};
 use ondol_core::identity::{FunctionReference, LATEST, Qualifier};
 use ondol_store::{Revision, keys};
@@ -55,23 +56,41 @@ pub fn living_function(context: &Context, name: &str) -> Result<(Function, Revis
     Ok((function, revision))
 }
 
-/// A function or one of its versions.
+/// What a function's name and a qualifier stand for.
 #[derive(Debug)]
 pub enum Found {
-    Latest(Function),
-    Version(Function, Box<FunctionVersion>),
+    Latest(Box<Function>),
+    Version(Box<Function>, Box<FunctionVersion>),
+    /// An alias, and the version it points to first.
+    Alias(Box<Alias>, Box<Found>),
 }
 
 pub fn find(context: &Context, named: &Named) -> Result<Found, Fault> {
     let missing = || not_found(context, &named.name, named.qualifier.as_deref());
     let (function, _) = function(context, &named.name).map_err(|_| missing())?;
     match named.qualifier.as_deref().map(Qualifier::parse) {
-        None | Some(Qualifier::Latest) => Ok(Found::Latest(function)),
-        Some(Qualifier::Alias(_)) => Err(missing()),
+        None | Some(Qualifier::Latest) => Ok(Found::Latest(Box::new(function))),
+        Some(Qualifier::Alias(name)) => {
+            let (alias, _) =
+                context.document::<Alias>(&keys::alias(&named.name, &name))?.ok_or_else(missing)?;
+            let version = Named { name: named.name.clone(), qualifier: Some(alias.version.clone()) };
+            let target = Box::new(find(context, &version)?);
+            Ok(Found::Alias(Box::new(alias), target))
+        }
         Some(qualifier) => {
             let key = keys::version(&named.name, &qualifier.to_string());
             let (version, _) = context.document::<FunctionVersion>(&key)?.ok_or_else(missing)?;
-            Ok(Found::Version(function, Box::new(version)))
+            Ok(Found::Version(Box::new(function), Box::new(version)))
         }
     }
+}
+
+/// A name whose qualifier says what is attached to: nothing for `$LATEST`.
+pub fn unqualified_or(
+    context: &Context,
+    text: Option<&str>,
+    qualifier: Option<String>,
+) -> Result<Named, Fault> {
+    let Named { name, qualifier } = named(context, text, qualifier)?;
+    Ok(Named { name, qualifier: qualifier.filter(|qualifier| qualifier != LATEST) })
 }

@@ -79,7 +79,14 @@ pub async fn get(
 }
 
 fn find(context: &Context, name: &str, qualifier: &str) -> Result<(FunctionVersion, Revision), Fault> {
-    names::function(context, name)?;
+    let (function, _) = names::function(context, name)?;
+    if function.configuration.is_on_demand() {
+        return Err(Fault::new(
+            "AccessDeniedException",
+            403,
+            "The function provided by the arn does not contain a capacity provider configuration",
+        ));
+    }
     context
         .document(&keys::version(name, qualifier))?
         .ok_or_else(|| names::not_found(context, name, Some(qualifier)))

@@ -1,14 +1,16 @@
-//! Tags on functions and capacity providers.
+//! Tags on functions, capacity providers, event source mappings and code signing configs.
 
 use std::collections::BTreeMap;
 
+use ondol_core::code_signing::CodeSigningConfig;
 use ondol_core::identity::FunctionReference;
+use ondol_store::Revision;
 use ondol_wire::fault::Fault;
 use ondol_wire::lambda::types::{
     ListTagsRequest, ListTagsResponse, TagResourceRequest, UntagResourceRequest,
 };
 
-use super::{capacity_providers, functions, names};
+use super::{capacity_providers, code_signing, event_source_mappings, functions, names};
 use crate::context::Context;
 use crate::faults::{fault, invalid, unsupported};
 
@@ -26,6 +28,8 @@ pub fn check(tags: &Tags) -> Result<(), Fault> {
 enum Resource {
     Function(String),
     CapacityProvider(String),
+    EventSourceMapping(String),
+    CodeSigningConfig(String),
 }
 
 fn resource(context: &Context, arn: Option<&str>) -> Result<Resource, Fault> {
@@ -46,6 +50,8 @@ fn resource(context: &Context, arn: Option<&str>) -> Result<Resource, Fault> {
         [.., "capacity-provider", _] => {
             Err(fault("ResourceNotFoundException", format!("Capacity provider not found: {arn}")))
         }
+        [.., "event-source-mapping", _] => Ok(Resource::EventSourceMapping(arn.to_owned())),
+        [.., "code-signing-config", _] => Ok(Resource::CodeSigningConfig(arn.to_owned())),
         _ => Err(unsupported(format!("Tags on {arn} aren't supported by this version of Ondol."))),
     }
 }
@@ -70,10 +76,25 @@ async fn change(
                     apply(&mut provider.tags)?;
                     capacity_providers::replace(&provider, revision)
                 }
+                Resource::EventSourceMapping(arn) => {
+                    let (mut mapping, revision) = event_source_mappings::of_arn(context, arn)?;
+                    apply(&mut mapping.tags)?;
+                    event_source_mappings::replace(&mapping, revision)
+                }
+                Resource::CodeSigningConfig(arn) => {
+                    let (mut config, revision) = code_signing(context, arn)?;
+                    apply(&mut config.tags)?;
+                    code_signing::replace(&config, revision)
+                }
             };
             Ok((transaction, ()))
         })
         .await
+}
+
+fn code_signing(context: &Context, arn: &str) -> Result<(CodeSigningConfig, Revision), Fault> {
+    code_signing::find(context, arn)?
+        .ok_or_else(|| fault("ResourceNotFoundException", format!("Code signing config not found: {arn}")))
 }
 
 pub async fn tag(context: &Context, input: TagResourceRequest) -> Result<(), Fault> {
@@ -98,6 +119,8 @@ pub async fn list(context: &Context, input: ListTagsRequest) -> Result<ListTagsR
     let tags = match resource(context, input.resource.as_deref())? {
         Resource::Function(name) => names::function(context, &name)?.0.tags,
         Resource::CapacityProvider(name) => capacity_providers::find(context, &name)?.0.tags,
+        Resource::EventSourceMapping(arn) => event_source_mappings::of_arn(context, &arn)?.0.tags,
+        Resource::CodeSigningConfig(arn) => code_signing(context, &arn)?.0.tags,
     };
     Ok(ListTagsResponse { tags: Some(tags) })
 }

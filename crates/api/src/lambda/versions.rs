@@ -1,5 +1,6 @@
 //! Publishing: a numbered version, or `$LATEST.PUBLISHED`, which each publish to it replaces.
 
+use ondol_core::attached::Attached;
 use ondol_core::function::{
     Function, FunctionVersion, LastUpdate, Publication, Reason, ScalingConfig, VersionState,
 };
@@ -15,9 +16,6 @@ use super::{capacity_providers, functions, names, page, view};
 use crate::context::{Context, publication_id, uuid};
 use crate::faults::{being_deleted, fault, invalid};
 
-/// Function versions on one capacity provider; a hard limit of the service.
-const VERSIONS_PER_PROVIDER_MAX: usize = 100;
-
 /// A version as a publish leaves it, and what must not have changed meanwhile.
 #[derive(Debug)]
 pub struct Published {
@@ -26,6 +24,15 @@ pub struct Published {
 }
 
 impl Published {
+    /// The version as the publishing answer shows it.
+    pub fn shown(&self, context: &Context) -> FunctionConfiguration {
+        let shown = view::version(&context.home, &self.version);
+        if !self.version.publication.configuration.is_on_demand() {
+            return shown;
+        }
+        FunctionConfiguration { last_update_status: None, ..view::being_created(shown) }
+    }
+
     /// Adds the version to a transaction.
     pub fn into(self, transaction: Transaction) -> Transaction {
         let key = keys::version(&self.version.function, &self.version.version);
@@ -55,7 +62,7 @@ pub async fn publish(
             }
             let description = input.description.clone();
             let published = prepare(context, &mut function, input.publish_to.is_some(), description)?;
-            let shown = view::version(&context.home, &published.version);
+            let shown = published.shown(context);
             let transaction = published.into(functions::replace(&function, revision));
             Ok((transaction, shown))
         })
@@ -80,7 +87,9 @@ pub fn prepare(
     to_latest_published: bool,
     description: Option<String>,
 ) -> Result<Published, Fault> {
-    let provider = &function.configuration.managed_instances.capacity_provider;
+    let Some(provider) = function.configuration.capacity_provider() else {
+        return on_demand(context, function, to_latest_published, description);
+    };
     capacity_providers::living(context, provider)?;
     let publication = Publication {
         id: publication_id(),
@@ -91,14 +100,11 @@ pub fn prepare(
         if to_latest_published { LATEST_PUBLISHED.to_owned() } else { function.next_version.to_string() };
     let key = keys::version(&function.name, &number);
     let existing = context.document::<FunctionVersion>(&key)?;
-    if existing.is_none()
-        && capacity_providers::versions_of(context, provider)?.len() >= VERSIONS_PER_PROVIDER_MAX
-    {
+    let limit = context.quotas.function_versions_per_capacity_provider as usize;
+    if existing.is_none() && capacity_providers::versions_of(context, provider)?.len() >= limit {
         return Err(fault(
             "FunctionVersionsPerCapacityProviderLimitExceededException",
-            format!(
-                "The capacity provider has reached the limit of {VERSIONS_PER_PROVIDER_MAX} function versions."
-            ),
+            format!("The capacity provider has reached the limit of {limit} function versions."),
         ));
     }
     if !to_latest_published {
@@ -117,6 +123,7 @@ pub fn prepare(
         applied_scaling: None,
         revision_id: uuid(),
         last_modified_epoch_millis: context.now_epoch_millis(),
+        attached: Attached::default(),
     };
     let Some((before, revision)) = existing else {
         return Ok(Published { version: fresh, precondition: Precondition::Absent(key) });
@@ -157,6 +164,44 @@ pub fn prepare(
     Ok(Published { version, precondition })
 }
 
+/// A version of a Lambda (default) function: it runs on demand, so it is there at once.
+fn on_demand(
+    context: &Context,
+    function: &mut Function,
+    to_latest_published: bool,
+    description: Option<String>,
+) -> Result<Published, Fault> {
+    if to_latest_published {
+        return Err(invalid(
+            "PublishTo isn't supported for Lambda Default functions. Leave it out to publish a numbered version.",
+        ));
+    }
+    let number = function.next_version.to_string();
+    function.next_version += 1;
+    let publication = Publication {
+        id: publication_id(),
+        configuration: function.configuration.clone(),
+        code: function.code.clone(),
+    };
+    let key = keys::version(&function.name, &number);
+    let version = FunctionVersion {
+        function: function.name.clone(),
+        version: number,
+        description: description.unwrap_or_else(|| function.configuration.description.clone()),
+        serving: Some(publication.clone()),
+        publication,
+        state: VersionState::Active,
+        state_reason: None,
+        last_update: LastUpdate::Successful,
+        scaling: ScalingConfig::default(),
+        applied_scaling: None,
+        revision_id: uuid(),
+        last_modified_epoch_millis: context.now_epoch_millis(),
+        attached: Attached::default(),
+    };
+    Ok(Published { version, precondition: Precondition::Absent(key) })
+}
+
 pub async fn list(
     context: &Context,
     input: ListVersionsByFunctionRequest,
@@ -168,5 +213,6 @@ pub async fn list(
         shown.push((keys::version(&name, &version.version), view::version(&context.home, &version)));
     }
     let (versions, next_marker) = page(shown, input.marker.as_deref(), input.max_items);
+    let versions = versions.into_iter().map(view::in_listing).collect();
     Ok(ListVersionsByFunctionResponse { versions: Some(versions), next_marker })
 }

@@ -4,15 +4,15 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ondol_core::capacity_provider::{CapacityProvider, ScalingMode, TypeFilter};
 use ondol_core::function::{
-    Code, Function, FunctionConfiguration, FunctionVersion, LastUpdate, LayerReference,
+    Code, Function, FunctionConfiguration, FunctionVersion, LastUpdate, LayerReference, LogFormat,
     ManagedInstancesConfig, Reason, ScalingConfig, VersionState,
 };
 use ondol_core::identity::{Home, LATEST};
 use ondol_wire::lambda::types;
-use ondol_wire::sigv4::sha256;
+use ondol_wire::sigv4::{hex, sha256};
 use ondol_wire::time::lambda_timestamp;
 
-/// `$LATEST`, which Lambda Managed Instances never invokes.
+/// `$LATEST`, which Lambda Managed Instances never invokes and Lambda (default) does.
 pub fn latest(home: &Home, function: &Function, qualified: bool) -> types::FunctionConfiguration {
     let mut shown = configuration(home, &function.configuration, &function.code);
     shown.function_name = Some(function.name.clone());
@@ -20,7 +20,12 @@ pub fn latest(home: &Home, function: &Function, qualified: bool) -> types::Funct
     shown.version = Some(LATEST.into());
     shown.revision_id = Some(function.revision_id.clone());
     shown.last_modified = Some(lambda_timestamp(function.last_modified_epoch_millis));
-    shown.state = Some(if function.deleting { "Deleting" } else { "ActiveNonInvocable" }.into());
+    let state = match (function.deleting, function.configuration.is_on_demand()) {
+        (true, _) => "Deleting",
+        (false, true) => "Active",
+        (false, false) => "ActiveNonInvocable",
+    };
+    shown.state = Some(state.into());
     shown.last_update_status = Some("Successful".into());
     shown
 }
@@ -67,25 +72,73 @@ fn configuration(home: &Home, of: &FunctionConfiguration, code: &Code) -> types:
         timeout: i32::try_from(of.timeout_seconds).ok(),
         memory_size: i32::try_from(of.memory_size_mib).ok(),
         code_sha256: Some(code_sha256(code)),
-        environment: (!of.environment.is_empty())
-            .then(|| types::EnvironmentResponse { variables: Some(of.environment.clone()), error: None }),
+        environment: of
+            .environment
+            .clone()
+            .map(|variables| types::EnvironmentResponse { variables: Some(variables), error: None }),
+        dead_letter_config: of
+            .dead_letter_target_arn
+            .clone()
+            .map(|arn| types::DeadLetterConfig { target_arn: Some(arn) }),
         tracing_config: Some(types::TracingConfigResponse { mode: Some("PassThrough".into()) }),
         package_type: Some("Zip".into()),
         architectures: Some(vec![of.architecture.to_string()]),
         ephemeral_storage: Some(types::EphemeralStorage {
             size: i32::try_from(of.ephemeral_storage_mib).ok(),
         }),
-        logging_config: Some(types::LoggingConfig {
-            log_format: Some("JSON".into()),
-            application_log_level: Some(of.logging.application_log_level.clone()),
-            system_log_level: Some(of.logging.system_log_level.clone()),
-            log_group: Some(of.logging.log_group.clone()),
+        logging_config: Some(logging(of)),
+        capacity_provider_config: of.managed_instances.as_ref().map(|of| managed_instances(home, of)),
+        // These two are only of Lambda (default) functions.
+        snap_start: of.is_on_demand().then(|| types::SnapStartResponse {
+            apply_on: Some("None".into()),
+            optimization_status: Some("Off".into()),
         }),
-        capacity_provider_config: Some(managed_instances(home, &of.managed_instances)),
+        runtime_version_config: of.is_on_demand().then(|| types::RuntimeVersionConfig {
+            runtime_version_arn: Some(runtime_version_arn(home, &of.runtime)),
+            error: None,
+        }),
         layers: (!of.layers.is_empty()).then(|| of.layers.iter().map(layer).collect()),
         config_sha256: Some(STANDARD.encode(sha256(&canonical))),
         ..Default::default()
     }
+}
+
+fn logging(of: &FunctionConfiguration) -> types::LoggingConfig {
+    let (format, application, system) = match &of.logging.format {
+        LogFormat::Text => ("Text", None, None),
+        LogFormat::Json { application_level, system_level } => {
+            ("JSON", application_level.clone(), system_level.clone())
+        }
+    };
+    types::LoggingConfig {
+        log_format: Some(format.into()),
+        application_log_level: application,
+        system_log_level: system,
+        log_group: Some(of.logging.log_group.clone()),
+    }
+}
+
+/// A name for what is installed here of a runtime: there is one version of each at a time.
+pub fn runtime_version_arn(home: &Home, runtime: &str) -> String {
+    format!("arn:aws:lambda:{}::runtime:{}", home.region, hex(&sha256(runtime.as_bytes())))
+}
+
+/// What listings leave out of a function.
+pub fn in_listing(mut function: types::FunctionConfiguration) -> types::FunctionConfiguration {
+    function.state = None;
+    (function.state_reason, function.state_reason_code) = (None, None);
+    function.last_update_status = None;
+    (function.last_update_status_reason, function.last_update_status_reason_code) = (None, None);
+    function.runtime_version_config = None;
+    function
+}
+
+/// A function as the answer to its creation shows it: not there yet, though it may be by the next request.
+pub fn being_created(mut shown: types::FunctionConfiguration) -> types::FunctionConfiguration {
+    shown.state = Some("Pending".into());
+    shown.state_reason = Some("The function is being created.".into());
+    shown.state_reason_code = Some("Creating".into());
+    shown
 }
 
 fn layer(of: &LayerReference) -> types::Layer {

@@ -46,6 +46,7 @@ fn version(function: &str, id: u128) -> FunctionVersion {
         applied_scaling: None,
         revision_id: String::new(),
         last_modified_epoch_millis: 0,
+        attached: crate::attached::Attached::default(),
     }
 }
 
@@ -55,6 +56,7 @@ impl World {
             architecture: Architecture::X86_64,
             any_architecture: false,
             installed_runtimes: BTreeSet::from(["python3.13".to_owned()]),
+            on_demand_memory_mib: 5_000,
         };
         let picture = Picture {
             region: "us-east-1".into(),
@@ -63,6 +65,8 @@ impl World {
             functions_deleting: BTreeSet::new(),
             instances: BTreeMap::new(),
             environments: BTreeMap::new(),
+            demand: Demand::default(),
+            on_demand: BTreeMap::new(),
             machine,
         };
         Self {
@@ -96,6 +100,7 @@ impl World {
         for (step, _) in &plan.steps {
             let picture = &mut self.picture;
             match step.clone() {
+                Step::Refuse { .. } => {}
                 Step::ActivateProvider { name } => {
                     picture.providers.get_mut(&name).unwrap().state = ProviderState::Active
                 }
@@ -406,4 +411,78 @@ fn a_version_whose_update_failed_can_be_deactivated_and_reactivated() {
         world.settle();
     }
     assert_eq!((world.state(&key), world.running(2)), (VersionState::Active, 1));
+}
+
+/// A publication of a Lambda (default) function: 2 GiB, on demand.
+fn on_demand(world: &mut World, id: u128, waiting: usize) -> PublicationId {
+    let mut publication = publication(id);
+    publication.configuration.managed_instances = None;
+    let key = VersionKey { function: "d".into(), version: "$LATEST".into() };
+    world.picture.on_demand.insert(publication.id, (key, publication));
+    world.picture.demand.waiting.insert(PublicationId(id), waiting);
+    PublicationId(id)
+}
+
+#[test]
+fn on_demand_one_environment_starts_for_each_invocation_that_waits_and_no_more() {
+    let mut world = World::new(64);
+    let id = on_demand(&mut world, 7, 2);
+    let starts = |plan: &Plan| {
+        plan.steps.iter().filter(|(step, _)| matches!(step, Step::StartEnvironment { .. })).count()
+    };
+    let (plan, _) = decide(world.picture.clone(), Memory::default(), PolicyTime(0), &mut Coins::from_seed(1));
+    assert_eq!(starts(&plan), 2);
+    // As they were started, so they are in the next picture.
+    for (step, _) in &plan.steps {
+        if let Step::StartEnvironment { id, environment } = step {
+            assert_eq!(environment.instance, default_pool());
+            world.picture.environments.insert(*id, environment.clone());
+        }
+    }
+    let decide_again = |world: &World| {
+        decide(world.picture.clone(), Memory::default(), PolicyTime(1), &mut Coins::from_seed(2)).0
+    };
+    assert_eq!(starts(&decide_again(&world)), 0);
+    // The default pool has room for two of these; a third is refused with its reason, and so is nobody else.
+    world.picture.demand.waiting.insert(id, 3);
+    let plan = decide_again(&world);
+    let refused = |step: &Step| match step {
+        Step::Refuse { reason, all, .. } => Some((reason.code.clone(), *all)),
+        _ => None,
+    };
+    assert_eq!(
+        plan.steps.iter().find_map(|(step, _)| refused(step)),
+        Some(("InsufficientCapacity".into(), true))
+    );
+    // An update makes its environments go.
+    world.picture.on_demand.clear();
+    world.picture.demand = Demand::default();
+    let plan = decide_again(&world);
+    assert_eq!(
+        plan.steps.iter().filter(|(step, _)| matches!(step, Step::DrainEnvironment { .. })).count(),
+        2
+    );
+}
+
+#[test]
+fn on_demand_a_failed_start_is_told_to_one_invocation_and_nothing_is_kept_running() {
+    let mut world = World::new(64);
+    world.picture.providers.clear();
+    let publication = on_demand(&mut world, 7, 1);
+    let environment = Environment {
+        version: VersionKey { function: "d".into(), version: "$LATEST".into() },
+        publication,
+        instance: default_pool(),
+        need: Need { vcpus: 2, memory_mib: 2048 },
+        state: EnvironmentState::Ended { reason: Reason::new("x", "it broke"), settled: false },
+    };
+    world.picture.environments.insert(EnvironmentId(1), environment);
+    world.picture.demand = Demand::default();
+    let (plan, memory) = decide(world.picture, Memory::default(), PolicyTime(0), &mut Coins::from_seed(1));
+    let steps: Vec<&Step> = plan.steps.iter().map(|(step, _)| step).collect();
+    assert!(
+        matches!(steps[..], [Step::Refuse { all: false, .. }, Step::ForgetEnvironment { .. }]),
+        "{steps:?}"
+    );
+    assert_eq!(memory, Memory::default());
 }

@@ -1,0 +1,381 @@
+//! Event source mappings: kept whole and checked; the pollers that would read the sources are not in this
+//! version, so an enabled mapping ends `Disabled` and says so.
+
+use ondol_core::event_source_mapping::{EventSourceMapping, SourceKind, Wanted};
+use ondol_core::identity::FunctionReference;
+use ondol_store::{Precondition, Revision, Transaction, keys};
+use ondol_wire::fault::Fault;
+use ondol_wire::lambda::types::{
+    CreateEventSourceMappingRequest, DeleteEventSourceMappingRequest, DestinationConfig,
+    EventSourceMappingConfiguration, FilterCriteria, GetEventSourceMappingRequest,
+    ListEventSourceMappingsRequest, ListEventSourceMappingsResponse, OnFailure,
+    SelfManagedKafkaEventSourceConfig, UpdateEventSourceMappingRequest,
+};
+use serde_json::{Map, Value};
+
+use super::{event_sources, holder, page, tags};
+use crate::context::{Context, uuid};
+use crate::faults::{fault, invalid};
+
+/// Why an enabled mapping reads nothing.
+const NO_POLLER: &str =
+    "Ondol has no poller for event sources in this version; the mapping is kept and reads nothing.";
+const NOTHING_PROCESSED: &str = "No records processed";
+/// Batches of a queue larger than this must wait for a window.
+const SQS_BATCH_WITHOUT_WINDOW_MAX: i32 = 10;
+
+pub async fn create(
+    context: &Context,
+    input: CreateEventSourceMappingRequest,
+) -> Result<EventSourceMappingConfiguration, Fault> {
+    let kind = kind_of(&input)?;
+    let (function, qualifier) = function_of(context, input.function_name.as_deref())?;
+    check(context, kind, &input)?;
+    let own_tags = input.tags.clone().unwrap_or_default();
+    tags::check(&own_tags)?;
+    event_sources::check_exists(context, kind, input.event_source_arn.as_deref()).await?;
+    let mapping = EventSourceMapping {
+        uuid: uuid(),
+        kind,
+        function,
+        qualifier,
+        event_source_arn: input.event_source_arn.clone(),
+        wanted: if input.enabled == Some(false) { Wanted::Disabled } else { Wanted::Enabled },
+        state_transition_reason: reason_of(kind).into(),
+        last_processing_result: NOTHING_PROCESSED.into(),
+        last_modified_epoch_millis: context.now_epoch_millis(),
+        settings: settings(defaults(kind, &input)),
+        tags: own_tags,
+    };
+    let key = keys::event_source_mapping(&mapping.uuid);
+    context
+        .change(|| {
+            let all: Vec<EventSourceMapping> = context.all(keys::EVENT_SOURCE_MAPPINGS)?;
+            if let Some(same) = all.iter().find(|other| is_same(other, &mapping)) {
+                return Err(exists(context, same));
+            }
+            let absent = Precondition::Absent(key.clone());
+            Ok((Transaction::default().when(absent).put(key.clone(), &mapping), ()))
+        })
+        .await?;
+    Ok(shown_as(context, &mapping, "Creating"))
+}
+
+fn kind_of(input: &CreateEventSourceMappingRequest) -> Result<SourceKind, Fault> {
+    match &input.event_source_arn {
+        Some(arn) => SourceKind::of_arn(arn).ok_or_else(|| invalid("Unrecognized event source.")),
+        None if input.self_managed_event_source.is_some() => Ok(SourceKind::SelfManagedKafka),
+        None => Err(invalid("Unrecognized event source.")),
+    }
+}
+
+/// The function or alias must be there.
+fn function_of(context: &Context, text: Option<&str>) -> Result<(String, Option<String>), Fault> {
+    let reference = FunctionReference::parse(text.unwrap_or_default());
+    let gone = || invalid("Function does not exist");
+    let qualifier = reference.in_home(&context.home, None).map_err(|_| gone())?;
+    holder::find(context, &reference.name, qualifier.as_deref()).map_err(|_| gone())?;
+    Ok((reference.name, qualifier))
+}
+
+fn check(context: &Context, kind: SourceKind, input: &CreateEventSourceMappingRequest) -> Result<(), Fault> {
+    if kind == SourceKind::SelfManagedKafka && input.source_access_configurations.is_none() {
+        return Err(invalid("Required 'sourceAccessConfigurations' parameter is missing."));
+    }
+    if kind.is_stream() && input.starting_position.is_none() {
+        return Err(invalid(
+            "1 validation error detected: Value null at 'startingPosition' failed to satisfy constraint: Member must not be null.",
+        ));
+    }
+    if let (Some("AT_TIMESTAMP"), SourceKind::DynamoDb) = (input.starting_position.as_deref(), kind) {
+        let arn = input.event_source_arn.as_deref().unwrap_or_default();
+        return Err(invalid(format!("Unsupported starting position for arn type: {arn}")));
+    }
+    check_batch(kind, input.batch_size, input.maximum_batching_window_in_seconds)?;
+    check_destination(context, kind, input.destination_config.as_ref())?;
+    check_filters(input.filter_criteria.as_ref())
+}
+
+fn check_batch(kind: SourceKind, size: Option<i32>, window: Option<i32>) -> Result<(), Fault> {
+    let size = size.unwrap_or_else(|| kind.batch_size_default());
+    if kind == SourceKind::Sqs && size > SQS_BATCH_WITHOUT_WINDOW_MAX && window.unwrap_or(0) == 0 {
+        return Err(invalid(
+            "Maximum batch window in seconds must be greater than 0 if maximum batch size is greater than 10",
+        ));
+    }
+    Ok(())
+}
+
+fn check_destination(_: &Context, kind: SourceKind, config: Option<&DestinationConfig>) -> Result<(), Fault> {
+    if kind == SourceKind::Sqs && config.is_some() {
+        return Err(invalid("Unsupported DestinationConfig parameter for given event source mapping type."));
+    }
+    Ok(())
+}
+
+/// Patterns are JSON objects whose leaves are lists of what matches.
+fn check_filters(criteria: Option<&FilterCriteria>) -> Result<(), Fault> {
+    let filters = criteria.and_then(|criteria| criteria.filters.as_deref()).unwrap_or_default();
+    for filter in filters {
+        let pattern = filter.pattern.as_deref().and_then(|text| serde_json::from_str::<Value>(text).ok());
+        if !pattern.as_ref().is_some_and(ondol_core::event_pattern::is_valid) {
+            return Err(invalid("Invalid filter pattern definition."));
+        }
+    }
+    Ok(())
+}
+
+/// What the service answers when a mapping's settings are left out, by what it reads. Source: AWS's API reference.
+fn defaults(kind: SourceKind, input: &CreateEventSourceMappingRequest) -> EventSourceMappingConfiguration {
+    let mut out = EventSourceMappingConfiguration {
+        batch_size: Some(input.batch_size.unwrap_or_else(|| kind.batch_size_default())),
+        maximum_batching_window_in_seconds: input.maximum_batching_window_in_seconds,
+        starting_position: input.starting_position.clone(),
+        starting_position_timestamp: input.starting_position_timestamp,
+        filter_criteria: input.filter_criteria.clone(),
+        kms_key_arn: input.kms_key_arn.clone(),
+        metrics_config: input.metrics_config.clone(),
+        logging_config: input.logging_config.clone(),
+        scaling_config: input.scaling_config.clone(),
+        destination_config: input.destination_config.clone(),
+        parallelization_factor: input.parallelization_factor,
+        maximum_record_age_in_seconds: input.maximum_record_age_in_seconds,
+        bisect_batch_on_function_error: input.bisect_batch_on_function_error,
+        maximum_retry_attempts: input.maximum_retry_attempts,
+        tumbling_window_in_seconds: input.tumbling_window_in_seconds,
+        topics: input.topics.clone(),
+        queues: input.queues.clone(),
+        source_access_configurations: input.source_access_configurations.clone(),
+        self_managed_event_source: input.self_managed_event_source.clone(),
+        function_response_types: input.function_response_types.clone(),
+        amazon_managed_kafka_event_source_config: input.amazon_managed_kafka_event_source_config.clone(),
+        self_managed_kafka_event_source_config: input.self_managed_kafka_event_source_config.clone(),
+        document_db_event_source_config: input.document_db_event_source_config.clone(),
+        provisioned_poller_config: input.provisioned_poller_config.clone(),
+        ..Default::default()
+    };
+    let no_failures = || DestinationConfig { on_success: None, on_failure: Some(OnFailure::default()) };
+    match kind {
+        SourceKind::Sqs => {
+            out.maximum_batching_window_in_seconds.get_or_insert(0);
+            out.function_response_types.get_or_insert_default();
+        }
+        SourceKind::Kinesis | SourceKind::DynamoDb => {
+            out.maximum_batching_window_in_seconds.get_or_insert(0);
+            out.function_response_types.get_or_insert_default();
+            out.parallelization_factor.get_or_insert(1);
+            out.maximum_record_age_in_seconds.get_or_insert(-1);
+            out.maximum_retry_attempts.get_or_insert(-1);
+            out.tumbling_window_in_seconds.get_or_insert(0);
+            out.bisect_batch_on_function_error.get_or_insert(false);
+            out.destination_config.get_or_insert_with(no_failures);
+        }
+        SourceKind::Msk | SourceKind::SelfManagedKafka => {
+            out.starting_position.get_or_insert_with(|| "TRIM_HORIZON".into());
+            out.destination_config.get_or_insert_with(no_failures);
+            if kind == SourceKind::SelfManagedKafka {
+                let group = SelfManagedKafkaEventSourceConfig {
+                    consumer_group_id: Some(uuid()),
+                    ..Default::default()
+                };
+                out.self_managed_kafka_event_source_config.get_or_insert(group);
+            }
+        }
+        SourceKind::Mq | SourceKind::DocumentDb => {
+            out.maximum_batching_window_in_seconds.get_or_insert(0);
+        }
+    }
+    out
+}
+
+fn settings(config: EventSourceMappingConfiguration) -> Map<String, Value> {
+    match serde_json::to_value(config) {
+        Ok(Value::Object(settings)) => settings,
+        _ => Map::new(),
+    }
+}
+
+fn reason_of(kind: SourceKind) -> &'static str {
+    if kind.is_stream() { "User action" } else { "USER_INITIATED" }
+}
+
+/// Whether two mappings would read the same for the same function.
+fn is_same(a: &EventSourceMapping, b: &EventSourceMapping) -> bool {
+    let setting = |of: &EventSourceMapping, name: &str| of.settings.get(name).cloned();
+    let source = |of: &EventSourceMapping| match &of.event_source_arn {
+        Some(arn) => Value::from(arn.as_str()),
+        None => setting(of, "SelfManagedEventSource").unwrap_or_default(),
+    };
+    let queue = |of: &EventSourceMapping| (setting(of, "Topics"), setting(of, "Queues"));
+    (a.function.as_str(), &a.qualifier) == (b.function.as_str(), &b.qualifier)
+        && a.kind == b.kind
+        && source(a) == source(b)
+        && queue(a) == queue(b)
+}
+
+fn exists(context: &Context, same: &EventSourceMapping) -> Fault {
+    let EventSourceMapping { uuid, function, .. } = same;
+    let arn = same.event_source_arn.as_deref().unwrap_or_default();
+    let please = format!("Please update or delete the existing mapping with UUID {uuid}");
+    let text = match same.kind {
+        SourceKind::Sqs => format!(
+            "An event source mapping with SQS arn (\" {arn} \") and function (\" {function} \") already exists. {please}"
+        ),
+        kind if kind.is_stream() => format!(
+            "The event source arn (\" {arn} \") and function (\" {function} \") provided mapping already exists. {please}"
+        ),
+        _ => {
+            let list = |path: &str| {
+                let values = same.settings.get(path).and_then(Value::as_array).cloned().unwrap_or_default();
+                values.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(",")
+            };
+            let servers = same.settings.get("SelfManagedEventSource").and_then(|source| {
+                let endpoints = source.get("Endpoints")?.as_object()?.values().next()?.as_array()?.clone();
+                Some(endpoints.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(","))
+            });
+            let source = servers.unwrap_or_else(|| arn.to_owned());
+            let function = context.home.function_arn(function, same.qualifier.as_deref());
+            format!(
+                "An event source mapping with event source (\"{source}\"), function (\"{function}\"), topics (\"{}\") already exists. {please}",
+                list("Topics")
+            )
+        }
+    };
+    fault("ResourceConflictException", text)
+}
+
+/// A mapping in its present state.
+fn shown(context: &Context, mapping: &EventSourceMapping) -> EventSourceMappingConfiguration {
+    shown_as(context, mapping, "Disabled")
+}
+
+fn shown_as(context: &Context, mapping: &EventSourceMapping, state: &str) -> EventSourceMappingConfiguration {
+    let mut out: EventSourceMappingConfiguration =
+        serde_json::from_value(Value::Object(mapping.settings.clone())).unwrap_or_default();
+    out.uuid = Some(mapping.uuid.clone());
+    out.event_source_arn.clone_from(&mapping.event_source_arn);
+    out.event_source_mapping_arn = Some(context.home.event_source_mapping_arn(&mapping.uuid));
+    out.function_arn = Some(context.home.function_arn(&mapping.function, mapping.qualifier.as_deref()));
+    #[allow(clippy::cast_precision_loss)]
+    let last_modified = mapping.last_modified_epoch_millis as f64 / 1_000.0;
+    out.last_modified = Some(last_modified);
+    out.state = Some(state.to_owned());
+    let polled = state == "Disabled" && mapping.wanted == Wanted::Enabled;
+    out.state_transition_reason =
+        Some(if polled { NO_POLLER.to_owned() } else { mapping.state_transition_reason.clone() });
+    if mapping.kind != SourceKind::Sqs {
+        out.last_processing_result = Some(mapping.last_processing_result.clone());
+    }
+    out
+}
+
+fn find(context: &Context, uuid: Option<&str>) -> Result<(EventSourceMapping, Revision), Fault> {
+    let found = context.document(&keys::event_source_mapping(uuid.unwrap_or_default()))?;
+    found.ok_or_else(|| fault("ResourceNotFoundException", "The resource you requested does not exist."))
+}
+
+/// The mapping of an ARN, for its tags.
+pub fn of_arn(context: &Context, arn: &str) -> Result<(EventSourceMapping, Revision), Fault> {
+    let missing = || fault("ResourceNotFoundException", format!("Event source mapping not found: {arn}"));
+    let uuid = arn.rsplit(':').next().unwrap_or_default();
+    if arn != context.home.event_source_mapping_arn(uuid) {
+        return Err(missing());
+    }
+    find(context, Some(uuid)).map_err(|_| missing())
+}
+
+pub fn replace(mapping: &EventSourceMapping, revision: Revision) -> Transaction {
+    let key = keys::event_source_mapping(&mapping.uuid);
+    Transaction::default().when(Precondition::Unchanged(key.clone(), revision)).put(key, mapping)
+}
+
+pub async fn get(
+    context: &Context,
+    input: GetEventSourceMappingRequest,
+) -> Result<EventSourceMappingConfiguration, Fault> {
+    Ok(shown(context, &find(context, input.uuid.as_deref())?.0))
+}
+
+pub async fn update(
+    context: &Context,
+    input: UpdateEventSourceMappingRequest,
+) -> Result<EventSourceMappingConfiguration, Fault> {
+    let (before, _) = find(context, input.uuid.as_deref())?;
+    let function = match &input.function_name {
+        Some(name) => Some(function_of(context, Some(name))?),
+        None => None,
+    };
+    check_destination(context, before.kind, input.destination_config.as_ref())?;
+    check_filters(input.filter_criteria.as_ref())?;
+    let updated = context
+        .change(|| {
+            let (mut mapping, revision) = find(context, input.uuid.as_deref())?;
+            if let Some((name, qualifier)) = function.clone() {
+                (mapping.function, mapping.qualifier) = (name, qualifier);
+            }
+            if let Some(enabled) = input.enabled {
+                mapping.wanted = if enabled { Wanted::Enabled } else { Wanted::Disabled };
+            }
+            // What the request gives replaces what was there, member by member.
+            let Ok(Value::Object(given)) = serde_json::to_value(&input) else {
+                return Err(fault("ServiceException", "The request can't be kept."));
+            };
+            for (name, value) in given {
+                match name.as_str() {
+                    "UUID" | "FunctionName" | "Enabled" => {}
+                    // No filters any more is no criteria at all.
+                    "FilterCriteria" if value["Filters"].as_array().is_none_or(Vec::is_empty) => {
+                        mapping.settings.remove(&name);
+                    }
+                    _ => drop(mapping.settings.insert(name, value)),
+                }
+            }
+            let number = |name: &str| {
+                mapping.settings.get(name).and_then(Value::as_i64).and_then(|value| i32::try_from(value).ok())
+            };
+            check_batch(mapping.kind, number("BatchSize"), number("MaximumBatchingWindowInSeconds"))?;
+            mapping.state_transition_reason = reason_of(mapping.kind).into();
+            mapping.last_modified_epoch_millis = context.now_epoch_millis();
+            Ok((replace(&mapping, revision), mapping))
+        })
+        .await?;
+    Ok(shown_as(context, &updated, "Updating"))
+}
+
+pub async fn delete(
+    context: &Context,
+    input: DeleteEventSourceMappingRequest,
+) -> Result<EventSourceMappingConfiguration, Fault> {
+    let deleted = context
+        .change(|| {
+            let (mapping, revision) = find(context, input.uuid.as_deref())?;
+            let key = keys::event_source_mapping(&mapping.uuid);
+            let unchanged = Precondition::Unchanged(key.clone(), revision);
+            Ok((Transaction::default().when(unchanged).delete(key), mapping))
+        })
+        .await?;
+    Ok(shown_as(context, &deleted, "Deleting"))
+}
+
+pub async fn list(
+    context: &Context,
+    input: ListEventSourceMappingsRequest,
+) -> Result<ListEventSourceMappingsResponse, Fault> {
+    let function = input.function_name.as_deref().map(FunctionReference::parse);
+    let wanted = |mapping: &EventSourceMapping| {
+        let of_function = function.as_ref().is_none_or(|reference| {
+            mapping.function == reference.name
+                && (reference.qualifier.is_none() || mapping.qualifier == reference.qualifier)
+        });
+        of_function
+            && (input.event_source_arn.is_none() || mapping.event_source_arn == input.event_source_arn)
+    };
+    let all: Vec<EventSourceMapping> = context.all(keys::EVENT_SOURCE_MAPPINGS)?;
+    let shown = all
+        .iter()
+        .filter(|mapping| wanted(mapping))
+        .map(|mapping| (mapping.uuid.clone(), shown(context, mapping)))
+        .collect();
+    let (mappings, next_marker) = page(shown, input.marker.as_deref(), input.max_items);
+    Ok(ListEventSourceMappingsResponse { next_marker, event_source_mappings: Some(mappings) })
+}
