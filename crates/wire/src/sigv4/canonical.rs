@@ -140,8 +140,9 @@ fn append_query(query: &str, presigned: bool, reading: Reading, out: &mut Vec<u8
             (encode_again(name, reading.plus_is_space), encode_again(value, reading.plus_is_space))
         })
         .filter(|(name, _)| {
-            !(presigned && name == b"X-Amz-Signature")
-                && !(reading.without_token && name == b"X-Amz-Security-Token")
+            let is_signature = presigned && name == b"X-Amz-Signature";
+            let is_late_token = reading.without_token && name == b"X-Amz-Security-Token";
+            !is_signature && !is_late_token
         })
         .collect();
     pairs.sort_unstable();

@@ -131,12 +131,14 @@ fn trailers(
     let mut trailers = Vec::new();
     let mut canonical = String::new();
     let mut signature = None;
-    for line in text.ok_or_else(malformed_trailer)?.split('\n').map(|line| line.trim_end_matches('\r')) {
+    for line in
+        text.ok_or_else(malformed_trailer)?.split('\n').map(|line| line.strip_suffix('\r').unwrap_or(line))
+    {
         if line.is_empty() {
             continue;
         }
         let (name, value) = line.split_once(':').ok_or_else(malformed_trailer)?;
-        let (name, value) = (name.trim().to_ascii_lowercase(), value.trim());
+        let (name, value) = (name.to_ascii_lowercase(), value.trim_matches([' ', '\t']));
         if signature.is_some() || trailers.len() == TRAILERS_MAX {
             return Err(malformed_trailer());
         }

@@ -246,7 +246,7 @@ fn documented_chunks(trailer: bool) -> (Sent, Vec<u8>) {
         body.truncate(body.len() - 2);
         body.extend(b"x-amz-checksum-crc32c:sOO8/Q==\r\n");
         body.extend(
-            b"x-amz-trailer-signature:63bddb248ad2590c92712055f51b8e78ab024eead08276b24f010b0efd74843f\r\n\r\n",
+            b"x-amz-trailer-signature:d81f82fc3505edab99d459891051a732e8730629a2e4a59689829ca17fe2e435\r\n\r\n",
         );
     }
     let headers = Sent(vec![
