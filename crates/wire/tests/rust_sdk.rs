@@ -1,4 +1,5 @@
 //! What AWS's own Rust crate signs, we accept; what was touched afterwards, we refuse.
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod common;
 
@@ -157,10 +158,15 @@ fn random_request(chance: &mut Chance) -> (Request, How) {
     let headers = (0..chance.below(5))
         .map(|_| (chance.pick(NAMES).to_owned(), chance.text(VALUE, 6).trim().to_owned()))
         .collect();
+    let mut query = if chance.below(3) == 0 { String::new() } else { chance.text(QUERY, 14) };
+    if matches!(how.service, "lambda" | "s3") {
+        // Their plus is a plus, but the crate signs it as a space; SDKs never send it as it is.
+        query = query.replace('+', "%2B");
+    }
     let request = Request {
         method: chance.pick(&["GET", "POST", "PUT", "DELETE", "HEAD", "PATCH"]).into(),
         path: format!("/{}", chance.text(PATH, 12)),
-        query: if chance.below(3) == 0 { String::new() } else { chance.text(QUERY, 14) },
+        query,
         headers,
         body: chance.text(&["a", "{", "\n", "é"], 20).into_bytes(),
     };

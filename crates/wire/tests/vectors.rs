@@ -1,5 +1,6 @@
 //! AWS's own vectors of signatures: canonical request, string to sign and signature of each, and the signed
 //! request as a server reads it. `cargo xtask prepare` fetches them.
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod common;
 
@@ -43,6 +44,17 @@ fn request(vector: &Value) -> Request {
     }
 }
 
+/// Vectors whose canonical request in the package is not the one that their string to sign is the hash of: it has a
+/// `content-length` that was never signed. Their strings to sign and signatures are AWS's and are checked.
+const WRONG_CANONICAL_REQUEST: [&str; 2] =
+    ["post-x-www-form-urlencoded", "post-x-www-form-urlencoded-parameters"];
+
+/// The header of the signed request, which is right where the package's file of the header alone is not.
+fn authorization_of(vector: &Value) -> &str {
+    let lines = text(vector, "sreq").lines();
+    lines.filter_map(|line| line.strip_prefix("Authorization: ")).next().expect("a signed request")
+}
+
 #[test]
 fn every_vector_holds_in_both_directions() {
     let suite = suite();
@@ -51,7 +63,13 @@ fn every_vector_holds_in_both_directions() {
     for vector in vectors {
         let name = text(vector, "name");
         let mut request = request(vector);
-        let authorization = Authorization::parse(Some(text(vector, "authz"))).unwrap();
+        if name == "post-x-www-form-urlencoded-parameters" {
+            // AWS's file says `charset=utf8`, and so do its string to sign and signature.
+            for (_, value) in &mut request.headers {
+                *value = value.replace("charset=utf-8", "charset=utf8");
+            }
+        }
+        let authorization = Authorization::parse(Some(authorization_of(vector))).unwrap();
         let signing = SignedRequest {
             method: &request.method,
             path: &request.path,
@@ -61,14 +79,16 @@ fn every_vector_holds_in_both_directions() {
         // Signing.
         let reading = Reading::documented(&signing, &authorization);
         let canonical = canonical_request(&signing, &authorization, &hex(&sha256(&request.body)), reading);
-        assert_eq!(String::from_utf8(canonical.clone()).unwrap(), text(vector, "creq"), "{name}");
+        if !WRONG_CANONICAL_REQUEST.contains(&name) {
+            assert_eq!(String::from_utf8(canonical.clone()).unwrap(), text(vector, "creq"), "{name}");
+        }
         let to_sign = string_to_sign("20150830T123600Z", &authorization, &canonical);
         assert_eq!(to_sign, text(vector, "sts"), "{name}");
         let key = SigningKey::derive(SECRET, "20150830", "us-east-1", "service");
         assert_eq!(key.sign(to_sign.as_bytes()), authorization.signature, "{name}");
         assert_eq!(authorization.access_key_id, KEY, "{name}");
         // Checking, of the signed request: with its session token, where it is added after signing too.
-        request.headers.push(("Authorization".into(), text(vector, "authz").into()));
+        request.headers.push(("Authorization".into(), authorization_of(vector).into()));
         if name == "post-sts-header-after" {
             request.headers.push(("X-Amz-Security-Token".into(), text(&suite, "stsToken").into()));
         }

@@ -3,12 +3,14 @@
 use super::authorization::Authorization;
 use super::crypto::{hex, sha256};
 use super::{ALGORITHM, SignedRequest};
+use crate::fault::ErrorFormat;
 
 /// How a request is read where AWS's own clients read it differently. The first is what AWS documents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reading {
     pub path: PathReading,
-    /// A `+` in the query means a space, not itself.
+    /// A `+` in the query means a space, as in a form, not itself. It must mean to the signature what it means to
+    /// the service, or a space could become a plus on the way.
     pub plus_is_space: bool,
     /// The session token of a presigned request was added after it was signed.
     pub without_token: bool,
@@ -38,15 +40,13 @@ impl Reading {
         } else {
             &[PathReading::Encoded]
         };
-        let pluses: &[bool] = if request.query.contains('+') { &[false, true] } else { &[false] };
+        let plus_is_space = ErrorFormat::of_service(&authorization.service) == ErrorFormat::Query;
         let has_token = authorization.presigned.as_ref().is_some_and(|query| query.session_token.is_some());
         let tokens: &[bool] = if has_token { &[false, true] } else { &[false] };
-        let mut all = Vec::with_capacity(paths.len() * pluses.len() * tokens.len());
+        let mut all = Vec::with_capacity(paths.len() * tokens.len());
         for &path in paths {
-            for &plus_is_space in pluses {
-                for &without_token in tokens {
-                    all.push(Self { path, plus_is_space, without_token });
-                }
+            for &without_token in tokens {
+                all.push(Self { path, plus_is_space, without_token });
             }
         }
         all

@@ -340,3 +340,22 @@ fn a_stated_hash_must_be_the_bodys_and_unsigned_bodies_are_free() {
     let request = SignedRequest { headers: &unsigned, ..request };
     assert_eq!(signer(&unsigned).check(request, b"body", NOW).unwrap_err().message, verify::DOES_NOT_MATCH);
 }
+
+/// What `+` means is signed: nobody can turn a space into a plus, or a plus into a space, on the way.
+#[test]
+fn a_plus_means_to_the_signature_what_it_means_to_the_service() {
+    for (service, signed_query, same, other) in
+        [("lambda", "a=x%2By", "a=x+y", "a=x%20y"), ("iam", "a=x%20y", "a=x+y", "a=x%2By")]
+    {
+        let sent = outgoing("GET", "/", signed_query, b"");
+        let header = sign(&sent, ("test", "test"), ("us-east-1", service));
+        let headers =
+            Sent(vec![("host", sent.host.into()), ("x-amz-date", STAMP.into()), ("authorization", header)]);
+        let check = |query| {
+            let request = SignedRequest { method: "GET", path: "/", query, headers: &headers };
+            signer(&headers).check(request, b"", NOW)
+        };
+        assert_eq!((check(signed_query), check(same)), (Ok(None), Ok(None)), "{service}");
+        assert!(check(other).is_err(), "{service}");
+    }
+}
