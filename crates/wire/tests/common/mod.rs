@@ -86,3 +86,31 @@ impl Chance {
         (0..self.below(most + 1)).map(|_| self.pick(choices)).collect()
     }
 }
+
+/// The signature of the head of a request to S3 whose body comes in chunks.
+pub fn seed(request: &Request, payload: &str) -> String {
+    use ondol_wire::sigv4::{
+        Authorization, Reading, SignedRequest, SigningKey, canonical_request, string_to_sign,
+    };
+    let authorization = Authorization {
+        access_key_id: KEY.into(),
+        date: "20150830".into(),
+        region: "us-east-1".into(),
+        service: "s3".into(),
+        signed_headers: "host;x-amz-content-sha256;x-amz-date".into(),
+        signature: String::new(),
+        presigned: None,
+    };
+    let parts = request.parts().expect("a request that is no HTTP");
+    let headers = HeaderView(&parts.headers);
+    let signed = SignedRequest {
+        method: &request.method,
+        path: &request.path,
+        query: &request.query,
+        headers: &headers,
+    };
+    let reading = Reading::documented(&signed, &authorization);
+    let canonical = canonical_request(&signed, &authorization, payload, reading);
+    let key = SigningKey::derive(SECRET, "20150830", "us-east-1", "s3");
+    key.sign(string_to_sign("20150830T123600Z", &authorization, &canonical).as_bytes())
+}
