@@ -1,0 +1,15 @@
+//! Who asks, and what they may: roles and policies, temporary credentials, and the two services AWS has for
+//! them, IAM and STS.
+
+mod authorizer;
+pub mod managed_policies;
+pub mod nouns;
+mod random;
+mod roles;
+mod sessions;
+
+pub use authorizer::{Authorizer, Enforcement, Trust};
+pub use roles::{RolePolicies, Roles};
+pub use sessions::{
+    Claims, Credentials, RoleSession, SESSION_POLICY_LENGTH_MAX, Session, SessionError, Sessions,
+};
