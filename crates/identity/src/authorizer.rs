@@ -91,7 +91,6 @@ impl Authorizer {
         service: &str,
         source_arn: Option<&str>,
     ) -> Result<Trust, Fault> {
-        let role = self.roles.by_arn(role_arn);
         if self.enforcement == Enforcement::Off {
             return Ok(Trust { confused_deputy: false });
         }
@@ -100,7 +99,7 @@ impl Authorizer {
         if let Some(source) = source_arn {
             context.add("aws:SourceArn", source);
         }
-        match role {
+        match self.roles.by_arn(role_arn) {
             Some(role) if trusts_service(&role.trust, service, role_arn, &context) => {
                 Ok(Trust { confused_deputy: confused_deputy(&role.trust) })
             }
