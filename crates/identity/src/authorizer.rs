@@ -73,6 +73,11 @@ impl Authorizer {
         service: &str,
         context: &Context,
     ) -> Result<(), Fault> {
+        let owner = role_arn.split(':').nth(4).unwrap_or_default();
+        if self.enforcement == Enforcement::On && owner != self.roles.home().account_id {
+            let text = "Cross-account pass role is not allowed.";
+            return Err(Fault::new("AccessDeniedException", 403, text));
+        }
         let context = context.clone().with("iam:PassedToService", service);
         let asked = Asked {
             caller,

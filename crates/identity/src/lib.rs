@@ -8,6 +8,7 @@ pub mod managed_policies;
 pub mod nouns;
 mod random;
 mod roles;
+mod secret;
 mod sessions;
 mod sts;
 #[cfg(test)]
@@ -16,6 +17,7 @@ mod tests;
 pub use authorizer::{Authorizer, Enforcement, Trust};
 pub use call::{Asker, IAM_WORKS, Identity, STS_WORKS, call};
 pub use roles::{RolePolicies, Roles};
+pub use secret::session_secret;
 pub use sessions::{
     Claims, Credentials, RoleSession, SESSION_POLICY_LENGTH_MAX, Session, SessionError, Sessions,
 };

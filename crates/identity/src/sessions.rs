@@ -49,6 +49,29 @@ pub struct RoleSession {
 }
 
 impl Claims {
+    /// What an execution environment is given: its function's role, for as long as this server runs. Without a
+    /// role that is there, `role_id` is empty and nothing is allowed.
+    pub fn of_execution_environment(
+        account_id: &str,
+        role_arn: &str,
+        role_id: &str,
+        function_name: &str,
+        function_arn: &str,
+    ) -> Self {
+        Self {
+            account_id: account_id.to_owned(),
+            role: Some(RoleSession {
+                arn: role_arn.to_owned(),
+                id: role_id.to_owned(),
+                session_name: function_name.to_owned(),
+            }),
+            expires_epoch_seconds: None,
+            ends_with_server: true,
+            session_policy: None,
+            source: Some(function_arn.to_owned()),
+        }
+    }
+
     /// Who asks with such credentials.
     pub fn caller(&self) -> Caller {
         match &self.role {
@@ -241,7 +264,10 @@ mod tests {
 
     #[test]
     fn sessions_of_execution_environments_end_with_the_server() {
-        let claims = Claims { ends_with_server: true, expires_epoch_seconds: None, ..claims() };
+        let (role, function) =
+            ("arn:aws:iam::123456789012:role/r", "arn:aws:lambda:eu-west-1:123456789012:function:f");
+        let claims = Claims::of_execution_environment(ACCOUNT, role, "AROA1", "f", function);
+        assert_eq!(claims.caller().arn(), "arn:aws:sts::123456789012:assumed-role/r/f");
         let Credentials { access_key_id, session_token, .. } = Sessions::new([7; 32], 1).issue(claims);
         let check = |boot| Sessions::new([7; 32], boot).check(&access_key_id, &session_token, i64::MAX);
         assert!(check(1).is_ok());

@@ -157,6 +157,19 @@ fn every_operation_of_the_tables_works() {
     }
 }
 
+/// Connections are served by whichever thread is free.
+#[tokio::test]
+async fn a_call_can_move_between_threads() {
+    fn is_send<T: Send>(value: T) -> T {
+        value
+    }
+    let server = server();
+    let (caller, context) = (root(), Context::default());
+    let asker = Asker { caller: &caller, session_policy: None, context: &context };
+    let form = b"Action=GetCallerIdentity&Version=2011-06-15";
+    assert!(is_send(call(&server.identity, &asker, "sts", form, "r")).await.is_ok());
+}
+
 #[tokio::test]
 async fn what_is_no_operation_is_told() {
     let server = server();

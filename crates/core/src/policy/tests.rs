@@ -797,6 +797,7 @@ fn the_confused_deputy() {
     let other =
         trust(r#"{"Effect":"Allow","Principal":{"Service":"ec2.amazonaws.com"},"Action":"sts:AssumeRole"}"#);
     assert!(!confused_deputy(&other));
+    assert!(confused_deputy(&trust(r#"{"Effect":"Allow","Principal":"*","Action":"sts:*"}"#)));
     let context = Context::default();
     assert!(trusts_service(&lambda(""), "lambda.amazonaws.com", ROLE, &context));
     assert!(!trusts_service(&other, "lambda.amazonaws.com", ROLE, &context));

@@ -180,6 +180,11 @@ async fn roles_are_passed_by_who_may() {
     assert!(pass(&caller, "lambda.amazonaws.com").is_ok());
     assert!(pass(&caller, "ec2.amazonaws.com").is_err(), "the policy says to whom");
     assert!(pass(&root(), "ec2.amazonaws.com").is_ok());
+    let theirs = "arn:aws:iam::210987654321:role/worker";
+    let authorizer = &server.identity.authorizer;
+    let fault =
+        authorizer.may_pass_role(&root(), None, theirs, "lambda.amazonaws.com", &context).unwrap_err();
+    assert_eq!(fault.message, "Cross-account pass role is not allowed.");
 }
 
 #[tokio::test]
