@@ -583,6 +583,21 @@ fn documents_are_kept_as_given() {
 }
 
 #[test]
+fn a_variable_without_a_value_excepts_nothing() {
+    let but_own = |effect: &str| {
+        format!(
+            r#"{{"Effect":"{effect}","Action":"*","NotResource":"arn:aws:lambda:*:*:function:${{aws:username}}"}}"#
+        )
+    };
+    assert_eq!(case(worker()).identity(&but_own("Allow")).decide(), implicit(PolicyKind::Identity));
+    let denied = case(worker()).identity(ALL).identity(&but_own("Deny"));
+    assert_eq!(denied.decide(), explicit(PolicyKind::Identity));
+    let named = || case(worker()).with("aws:username", "f");
+    assert_eq!(named().identity(ALL).identity(&but_own("Deny")).decide(), BY_IDENTITY);
+    assert_eq!(named().identity(&but_own("Allow")).decide(), implicit(PolicyKind::Identity));
+}
+
+#[test]
 fn variables_came_with_the_later_version() {
     let read = |version: &str| {
         let text = format!(

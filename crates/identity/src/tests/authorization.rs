@@ -116,6 +116,19 @@ async fn lambda_is_told_in_its_own_code() {
 }
 
 #[tokio::test]
+async fn a_session_does_not_outlive_its_role() {
+    let server = server();
+    server.make_role("r", LAMBDA).await;
+    let caller = server.session_of("r");
+    let everyone = r#"{"Version":"2012-10-17","Statement":{"Effect":"Allow","Principal":"*","Action":"lambda:*","Resource":"*"}}"#;
+    let everyone = Policy::parse(everyone, PolicyUse::Resource).unwrap();
+    assert_eq!(invoke(&server, &caller, Some(&everyone)), Ok(()));
+    server.root("DeleteRole", &[("RoleName", "r")]).await;
+    let (.., text) = invoke(&server, &caller, Some(&everyone)).unwrap_err();
+    assert!(text.contains("because no identity-based policy allows"), "{text}");
+}
+
+#[tokio::test]
 async fn boundaries_and_tags_of_a_role_count() {
     let server = server();
     let bound = server
@@ -152,8 +165,15 @@ async fn boundaries_and_tags_of_a_role_count() {
     assert_eq!(invoke(&server, &caller, None), Ok(()));
     server.root("UntagRole", &[("RoleName", "r"), ("TagKeys.member.1", "function")]).await;
     assert!(invoke(&server, &caller, None).is_err());
-    let (code, ..) = server.fault("DeletePolicy", &[("PolicyArn", &bound)]).await;
-    assert_eq!(code, "DeleteConflict");
+    for version in ["v1", "v2"] {
+        // One of them is the default, which stays.
+        let parameters = [("PolicyArn", bound.as_str()), ("VersionId", version)];
+        assert_eq!(server.ask(&root(), "DeletePolicyVersion", &parameters).await.is_ok(), version == "v1");
+    }
+    assert_eq!(
+        server.fault("DeletePolicy", &[("PolicyArn", &bound)]).await,
+        refused("DeleteConflict", 409, "Cannot delete a policy attached to entities.")
+    );
 }
 
 #[tokio::test]
