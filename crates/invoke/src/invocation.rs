@@ -103,7 +103,7 @@ struct Resolved {
 
 fn accept<D>(shard: &Shard<D>, request: Request<Incoming>) -> Result<Accepted, Fault> {
     let (parts, body) = request.into_parts();
-    let signer = Signer::of(&HeaderView(&parts.headers), &*shard.keys)?;
+    let signer = Signer::of(&HeaderView(&parts.headers), parts.uri.query().unwrap_or(""), &*shard.keys)?;
     if body.size_hint().lower() > PAYLOAD_BYTES_MAX as u64 {
         return Err(too_large());
     }
@@ -165,7 +165,8 @@ async fn identify(accepted: Accepted) -> Result<Identified, Fault> {
             return Err(Fault::new("RequestTimeoutException", 408, text));
         }
     };
-    check_signature(&signer, &parts, &payload, clock::epoch_millis() / 1_000)?;
+    let unchunked = check_signature(&signer, &parts, &payload, clock::epoch_millis() / 1_000)?;
+    let payload = unchunked.unwrap_or(payload);
     Ok(Identified { parts, payload, kind, wants_log_tail })
 }
 

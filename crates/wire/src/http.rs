@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
 use crate::fault::{ErrorFormat, Fault};
 use crate::model::Service;
-use crate::sigv4::{Headers, SignedRequest, Signer, sha256};
+use crate::sigv4::{Headers, SignedRequest, Signer, append_trimmed};
 
 /// Request headers as the codecs and the signature check read them.
 #[derive(Debug)]
@@ -19,15 +19,25 @@ impl Headers for HeaderView<'_> {
         let first = values.next()?;
         Some(values.fold(first, |joined, value| format!("{joined},{value}")))
     }
+
+    fn append_canonical(&self, name: &str, out: &mut Vec<u8>) {
+        for (place, value) in self.0.get_all(name).iter().enumerate() {
+            if place > 0 {
+                out.push(b',');
+            }
+            append_trimmed(value.as_bytes(), out);
+        }
+    }
 }
 
-/// Checks the signature of a request whose body has been read.
+/// Checks the signature of a request whose body has been read. A body that came in signed chunks is given back
+/// without them; `None` says that the body is what it is.
 pub fn check_signature(
     signer: &Signer,
     parts: &Parts,
     body: &[u8],
     now_epoch_seconds: i64,
-) -> Result<(), Fault> {
+) -> Result<Option<Bytes>, Fault> {
     let headers = HeaderView(&parts.headers);
     let request = SignedRequest {
         method: parts.method.as_str(),
@@ -35,7 +45,8 @@ pub fn check_signature(
         query: parts.uri.query().unwrap_or(""),
         headers: &headers,
     };
-    signer.check(request, &sha256(body), now_epoch_seconds)
+    let decoded = signer.check(request, body, now_epoch_seconds)?;
+    Ok(decoded.map(|decoded| Bytes::from(decoded.body)))
 }
 
 /// An error as a response.

@@ -79,6 +79,20 @@ pub fn parse_amz_date(text: &str) -> Option<i64> {
     Some((era * 146_097 + doe - 719_468) * 86_400 + h * 3_600 + min * 60 + s)
 }
 
+/// Reads `Sun, 22 Nov 2026 09:56:03 GMT`, as the `Date` header has it. The name of the day is not looked at.
+pub fn parse_http_date(text: &str) -> Option<i64> {
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let (_, rest) = text.split_once(", ")?;
+    let mut words = rest.split(' ');
+    let (day, month, year, time) = (words.next()?, words.next()?, words.next()?, words.next()?);
+    if !matches!(words.next(), Some("GMT" | "UTC" | "+0000" | "-0000")) || words.next().is_some() {
+        return None;
+    }
+    let month = MONTHS.iter().position(|known| *known == month)? + 1;
+    parse_amz_date(&format!("{year}{month:02}{day:0>2}T{}Z", time.replace(':', "")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -103,6 +117,14 @@ mod tests {
             ["", "20261122T095603Z", "2026-11-22 09:56:03Z", "2026-11-22T09:56:03", "2026-11-22T09:56:03.x"]
         {
             assert_eq!(parse_iso_8601(bad), None, "{bad}");
+        }
+        for text in ["Sun, 22 Nov 2026 09:56:03 GMT", "Sun, 22 Nov 2026 09:56:03 -0000"] {
+            assert_eq!(parse_http_date(text), Some(1_795_341_363), "{text}");
+        }
+        for bad in
+            ["", "Sun, ", "Sun, 22 Nov 2026 09:56:03", "Sun, 22 Nov 2026 09:56:03 CET", "é, é é é é GMT"]
+        {
+            assert_eq!(parse_http_date(bad), None, "{bad}");
         }
         for bad in ["", "20261122T095603", "2026112aT095603Z", "20261322T095603Z", "é0261122T09560Z"] {
             assert_eq!(parse_amz_date(bad), None, "{bad}");
