@@ -517,6 +517,7 @@ fn a_role_is_assumed_only_with_its_own_consent() {
             Decision::Allow { by: AllowedBy::Root },
         ),
         ("identity is not enough", case(worker()).trust(&service).identity(assume), implicit(RoleTrust)),
+        ("nothing at all", case(worker()).trust(&service), implicit(RoleTrust)),
         ("the account is not enough", case(worker()).trust(&account), implicit(Identity)),
         ("the account and identity", case(worker()).trust(&account).identity(assume), BY_IDENTITY),
         ("the role", case(worker()).trust(&role), BY_RESOURCE),

@@ -107,6 +107,13 @@ async fn lambda_is_told_in_its_own_code() {
     assert_eq!(invoke(&server, &root(), None), Ok(()));
     let stranger = Caller::root("210987654321");
     assert!(invoke(&server, &stranger, None).is_err());
+    let theirs = FUNCTION.replace(ACCOUNT, "210987654321");
+    let (authorizer, context) = (&server.identity.authorizer, Context::default());
+    let fault =
+        authorizer.authorize(&root(), None, "lambda:InvokeFunction", &theirs, &context, None).unwrap_err();
+    assert!(
+        fault.message.ends_with("because no resource-based policy allows the lambda:InvokeFunction action")
+    );
     let deny = r#"{"Version":"2012-10-17","Statement":{"Effect":"Deny","Principal":"*","Action":"lambda:*","Resource":"*"}}"#;
     let deny = Policy::parse(deny, PolicyUse::Resource).unwrap();
     let (.., text) = invoke(&server, &root(), Some(&deny)).unwrap_err();
