@@ -21,5 +21,6 @@ pub use caller::{Caller, CallerKind};
 pub use context::Context;
 pub use document::{Effect, MalformedPolicy, Policy, PolicyUse, Selection, Statement, Version};
 pub use evaluate::{AllowedBy, Decision, Policies, PolicyKind, Request, decide};
+pub use pattern::Pattern;
 pub use principal::{Principal, Principals};
 pub use trust::{confused_deputy, trusts_service};

@@ -12,6 +12,8 @@ pub const CODE_SIGNING_CONFIGS: &str = "code-signing-config/";
 pub const INSTANCES: &str = "instance/";
 pub const LAYERS: &str = "layer/";
 pub const LAYER_VERSIONS: &str = "layer-version/";
+pub const IAM_ROLES: &str = "iam-role/";
+pub const IAM_POLICIES: &str = "iam-policy/";
 
 pub fn capacity_provider(name: &str) -> String {
     format!("{CAPACITY_PROVIDERS}{name}")
@@ -64,6 +66,16 @@ pub fn layer_versions_of(name: &str) -> String {
 /// Padded, so that keys are in the order of numbers.
 pub fn layer_version(name: &str, version: u64) -> String {
     format!("{LAYER_VERSIONS}{name}/{version:012}")
+}
+
+/// A role of IAM, by its name without a path.
+pub fn iam_role(name: &str) -> String {
+    format!("{IAM_ROLES}{name}")
+}
+
+/// A managed policy of a customer, by its ARN.
+pub fn iam_policy(arn: &str) -> String {
+    format!("{IAM_POLICIES}{arn}")
 }
 
 /// The function a document belongs to, if it is a function's, a version's or an alias'.

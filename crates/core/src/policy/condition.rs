@@ -143,7 +143,9 @@ impl Condition {
         self.key == key && !negated && !if_exists && test != Test::Null && quantifier != Some(Quantifier::All)
     }
 
-    pub fn holds(&self, facts: &Facts<'_>) -> bool {
+    /// `denies` says what the statement does: where a variable has no value, the condition is read so that
+    /// less is granted and more denied.
+    pub fn holds(&self, facts: &Facts<'_>, denies: bool) -> bool {
         let Operator { test, negated, quantifier, if_exists } = self.operator;
         let values = facts.values(&self.key);
         if test == Test::Null {
@@ -163,8 +165,8 @@ impl Condition {
             for operand in &self.operands {
                 match test.matches(operand, value, facts) {
                     Some(matched) => hit |= matched,
-                    // A variable without a value: nothing is said, not even the opposite.
-                    None if negated => return false,
+                    // It may be equal or not: an allowance must not rest on its being unequal.
+                    None if negated && !denies => return false,
                     None => {}
                 }
             }
@@ -257,8 +259,12 @@ mod tests {
     use super::*;
     use crate::policy::Context;
 
-    /// Whether a condition holds of a request whose key `k` has these values.
+    /// Whether a condition of an allowance holds of a request whose key `k` has these values.
     fn holds(operator: &str, policy: &[&str], request: &[&str]) -> bool {
+        holds_for(operator, policy, request, false)
+    }
+
+    fn holds_for(operator: &str, policy: &[&str], request: &[&str], denies: bool) -> bool {
         let mut context = Context::default();
         for value in request {
             context.add("K", *value);
@@ -266,7 +272,7 @@ mod tests {
         let facts = Facts { caller: Context::default(), request: &context };
         let values: Vec<String> = policy.iter().map(|value| (*value).to_owned()).collect();
         let operator = Operator::read(operator).unwrap();
-        Condition::read(operator, "k", &values, true).unwrap().holds(&facts)
+        Condition::read(operator, "k", &values, true).unwrap().holds(&facts, denies)
     }
 
     #[test]
@@ -322,6 +328,17 @@ mod tests {
             ("ForAllValues:StringNotEquals", &["a"], &["a", "b"], false),
         ] {
             assert_eq!(holds(operator, policy, request), expected, "{operator} {policy:?} {request:?}");
+        }
+    }
+
+    #[test]
+    fn a_variable_without_a_value_grants_nothing_and_excuses_nothing() {
+        let without = &["${aws:username}"];
+        for (operator, allowance, denial) in
+            [("StringEquals", false, false), ("StringNotEquals", false, true), ("StringNotLike", false, true)]
+        {
+            assert_eq!(holds_for(operator, without, &["a"], false), allowance, "{operator}");
+            assert_eq!(holds_for(operator, without, &["a"], true), denial, "{operator}");
         }
     }
 

@@ -209,20 +209,21 @@ impl Asked<'_> {
             None => Reach::Caller,
         };
         let applies = selects_action(&statement.actions, &self.action)
-            && statement.resources.as_ref().is_none_or(|resources| self.selects_resource(resources))
-            && statement.conditions.iter().all(|condition| condition.holds(&self.facts));
+            && statement.resources.as_ref().is_none_or(|resources| self.selects_resource(resources, denies))
+            && statement.conditions.iter().all(|condition| condition.holds(&self.facts, denies));
         applies.then_some(reach)
     }
 
-    fn selects_resource(&self, selection: &Selection) -> bool {
+    fn selects_resource(&self, selection: &Selection, denies: bool) -> bool {
         let mut matches = selection
             .patterns()
             .iter()
             .map(|pattern| pattern.matches(self.request.resource, &self.facts, Comparison::Plain));
         match selection {
             Selection::Is(_) => matches.any(|matched| matched == Some(true)),
-            // A variable without a value takes the statement out of force.
-            Selection::IsNot(_) => matches.all(|matched| matched == Some(false)),
+            // What a variable without a value excepts is not known: nothing is excepted from a denial, and
+            // nothing allowed for it.
+            Selection::IsNot(_) => matches.all(|matched| matched.map_or(denies, |matched| !matched)),
         }
     }
 }

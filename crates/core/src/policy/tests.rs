@@ -517,6 +517,7 @@ fn a_role_is_assumed_only_with_its_own_consent() {
             Decision::Allow { by: AllowedBy::Root },
         ),
         ("identity is not enough", case(worker()).trust(&service).identity(assume), implicit(RoleTrust)),
+        ("nothing at all", case(worker()).trust(&service), implicit(RoleTrust)),
         ("the account is not enough", case(worker()).trust(&account), implicit(Identity)),
         ("the account and identity", case(worker()).trust(&account).identity(assume), BY_IDENTITY),
         ("the role", case(worker()).trust(&role), BY_RESOURCE),
@@ -580,6 +581,21 @@ fn documents_are_kept_as_given() {
     let policy = Policy::parse(text, PolicyUse::Identity).unwrap();
     assert_eq!((policy.text(), policy.id.as_deref(), policy.statements.len()), (text, Some("x"), 1));
     assert_eq!(policy.statements[0].effect, Effect::Deny);
+}
+
+#[test]
+fn a_variable_without_a_value_excepts_nothing() {
+    let but_own = |effect: &str| {
+        format!(
+            r#"{{"Effect":"{effect}","Action":"*","NotResource":"arn:aws:lambda:*:*:function:${{aws:username}}"}}"#
+        )
+    };
+    assert_eq!(case(worker()).identity(&but_own("Allow")).decide(), implicit(PolicyKind::Identity));
+    let denied = case(worker()).identity(ALL).identity(&but_own("Deny"));
+    assert_eq!(denied.decide(), explicit(PolicyKind::Identity));
+    let named = || case(worker()).with("aws:username", "f");
+    assert_eq!(named().identity(ALL).identity(&but_own("Deny")).decide(), BY_IDENTITY);
+    assert_eq!(named().identity(&but_own("Allow")).decide(), implicit(PolicyKind::Identity));
 }
 
 #[test]
@@ -797,6 +813,7 @@ fn the_confused_deputy() {
     let other =
         trust(r#"{"Effect":"Allow","Principal":{"Service":"ec2.amazonaws.com"},"Action":"sts:AssumeRole"}"#);
     assert!(!confused_deputy(&other));
+    assert!(confused_deputy(&trust(r#"{"Effect":"Allow","Principal":"*","Action":"sts:*"}"#)));
     let context = Context::default();
     assert!(trusts_service(&lambda(""), "lambda.amazonaws.com", ROLE, &context));
     assert!(!trusts_service(&other, "lambda.amazonaws.com", ROLE, &context));

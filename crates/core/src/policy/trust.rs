@@ -21,7 +21,11 @@ pub fn confused_deputy(trust: &Policy) -> bool {
     let allows_lambda = |statement: &&Statement| {
         let Some(Principals::Are(list)) = &statement.principals else { return false };
         statement.effect == Effect::Allow
-            && list.iter().any(|one| matches!(one, Principal::Service(name) if name == LAMBDA))
+            && list.iter().any(|one| match one {
+                Principal::Service(name) => name == LAMBDA,
+                Principal::Anyone => true,
+                _ => false,
+            })
             && names_assume_role(&statement.actions)
     };
     let says_whose = |statement: &Statement| {
