@@ -1,23 +1,9 @@
 """Everything COMPATIBILITY.md promises was asked for, and answered, by a test of this run."""
 
-import re
-
 import pytest
+
 import recorder
-from conftest import ROOT
-
-
-def promised():
-    """{(service, operation)} of every line that does not say `unsupported`."""
-    found = set()
-    service = None
-    for line in (ROOT / "COMPATIBILITY.md").read_text().splitlines():
-        if line.startswith("## "):
-            service = line.split()[1].lower()
-        row = re.fullmatch(r"\| (\w+) \| (.+) \|", line)
-        if row and row[1] != "operation" and row[2] != "unsupported":
-            found.add((service, row[1]))
-    return found
+from service_model import promised
 
 
 def test_the_page_can_be_read():
