@@ -109,7 +109,12 @@ def text_of(pattern, chance):
                 pool += "".join(map(chr, range(value[0], value[1] + 1)))
         return pool
 
-    return some(sre_parser.parse(python_pattern(pattern), re.ASCII))
+    return some(parsed(pattern))
+
+
+@functools.cache
+def parsed(pattern):
+    return sre_parser.parse(python_pattern(pattern), re.ASCII)
 
 
 def text_for(shape, chance):
