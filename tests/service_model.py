@@ -106,7 +106,8 @@ def text_of(pattern, chance):
             if kind is sre.LITERAL and not negated:
                 pool += chr(value)
             elif kind is sre.RANGE and not negated:
-                pool += "".join(map(chr, range(value[0], value[1] + 1)))
+                # Some ranges are a million characters; the first of them do.
+                pool += "".join(map(chr, range(value[0], min(value[1] + 1, value[0] + 100))))
         return pool
 
     return some(parsed(pattern))

@@ -107,6 +107,39 @@ def test_the_recorder_sees_what_is_wrong():
     assert said(b'{"Message":"no"}', 404, good | {"x-amzn-ErrorType": "NoSuchException"})
 
 
+def test_the_recorder_sees_what_is_wrong_in_xml():
+    operation = service("iam").operation_model("GetRole")
+    headers = {"x-amzn-RequestId": "3a6d1d9e-0000-4000-8000-000000000000"}
+    role = "<Path>/</Path><RoleName>r</RoleName><RoleId>AROA</RoleId><Arn>arn:aws:iam::000000000000:role/r</Arn><CreateDate>2025-11-22T10:00:00Z</CreateDate>"
+    form = '<GetRoleResponse xmlns="https://iam.amazonaws.com/doc/2010-05-08/"><GetRoleResult><Role>{}</Role></GetRoleResult><ResponseMetadata><RequestId>i</RequestId></ResponseMetadata></GetRoleResponse>'
+
+    def said(body, status=200):
+        return recorder.differences(operation, status, headers, body.encode())
+
+    good = form.format(role)
+    assert said(good) == []
+    tags = "<Tags><member><Key>a</Key><Value>b</Value></member></Tags>"
+    assert said(form.format(role + tags)) == []
+    for body in (
+        form.format(role + "<Colour>red</Colour>"),
+        form.format(role.replace("<Path>/</Path>", "")),
+        form.format(role.replace("10:00:00Z", "10:00:00+01:00")),
+        form.format(role + tags.replace("member", "item")),
+        form.format(role + "<MaxSessionDuration>long</MaxSessionDuration>"),
+        good.replace("GetRoleR", "GetR"),
+        good.replace("https://iam.amazonaws.com/doc/2010-05-08/", "urn:other"),
+        good.replace("<RequestId>i</RequestId>", ""),
+        "{}",
+    ):
+        assert said(body), body
+    error = "<ErrorResponse><Error><Type>Sender</Type><Code>{}</Code><Message>no</Message></Error><RequestId>i</RequestId></ErrorResponse>"
+    assert said(error.format("NoSuchEntity"), 404) == []
+    assert said(error.format("NoSuchEntity"), 400)
+    assert said(error.format("NoSuchThing"), 404)
+    assert said(error.format("NoSuchEntity").replace("Sender", "Receiver"), 404)
+    assert said(error.format("NoSuchEntity").replace("<Message>no</Message>", ""), 404)
+
+
 @pytest.mark.parametrize("operation", sorted(o for s, o in promised() if s == "lambda"))
 def test_what_is_not_there_is_a_modelled_exception(model_server, operation):
     """Asked for something that is not there, an operation raises one of its model's own exceptions."""
