@@ -1,8 +1,11 @@
 """Errors as AWS answered them, recorded by LocalStack's tests against AWS, and how to get each of them here.
 
-One row is one recorded answer: the operation and what to send, then code, status and text. `<word>` is filled in by
-test_recorded_errors.py, which also has the things the rows are about: `<fn>` is a function with version 1 and the alias
-`live`, `<bare>` one with neither and without a policy, `<layer>` a layer with version 1, `<new>` a name nobody has.
+The recordings have code, status and text. They do not name the operation or what was sent: those were worked out from
+the text, and are ours to get wrong. A text that several operations share is asked of several. The rows of Managed
+Instances are weaker: most come from LocalStack's own code or from users' reports, and were not recorded from AWS.
+
+`<word>` is filled in by test_recorded_errors.py, which also has the things the rows are about: `<fn>` is a function
+with version 1 and the alias `live`, `<bare>` one with neither, `<layer>` a layer with version 1, `<new>` a name nobody has.
 """
 
 from dataclasses import dataclass, field
@@ -169,7 +172,7 @@ ROWS = [
     Row("CreateFunction", create(VpcConfig={"SubnetIds": ["bad-subnet"], "SecurityGroupIds": ["sg-1"]}), VALIDATION, one("[bad-subnet]", "vpcConfig.subnetIds", "Member must satisfy constraint: [Member must have length less than or equal to 1024, Member must have length greater than or equal to 0, Member must satisfy regular expression pattern: subnet-[0-9a-z]*]")),
     Row("CreateFunction", create(VpcConfig={"SubnetIds": ["subnet-1"], "SecurityGroupIds": ["bad-sg"]}), VALIDATION, one("[bad-sg]", "vpcConfig.securityGroupIds", "Member must satisfy constraint: [Member must have length less than or equal to 1024, Member must have length greater than or equal to 0, Member must satisfy regular expression pattern: sg-[0-9a-zA-Z]*]")),
     *(no_longer(runtime) for runtime in ("dotnetcore3.1", "go1.x", "java8", "nodejs12.x", "nodejs14.x", "provided", "python3.7", "ruby2.7")),
-    # Managed Instances
+    # Managed Instances: second-hand and from the field, but for the texts of tags further down
     Row("CreateFunction", create(MemorySize=2048, CapacityProviderConfig={}), VALIDATION, "1 validation error detected: Value null at 'capacityProviderConfig.lambdaManagedInstancesCapacityProviderConfig' failed to satisfy constraint: Member must not be null"),
     Row("CreateFunction", create(MemorySize=2048, CapacityProviderConfig={"LambdaManagedInstancesCapacityProviderConfig": {}}), VALIDATION, "1 validation error detected: Value null at 'capacityProviderConfig.lambdaManagedInstancesCapacityProviderConfig.capacityProviderArn' failed to satisfy constraint: Member must not be null"),
     Row("CreateFunction", create(MemorySize=2048, CapacityProviderConfig={"LambdaManagedInstancesCapacityProviderConfig": {"CapacityProviderArn": "none"}}), VALIDATION, pattern("none", "capacityProviderConfig.lambdaManagedInstancesCapacityProviderConfig.capacityProviderArn", "arn:aws[a-zA-Z-]*:lambda:(eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\\d{1}:\\d{12}:capacity-provider:[a-zA-Z0-9-_]+")),
