@@ -19,6 +19,9 @@ import boto3
 import pytest
 from botocore.config import Config
 
+# Holds every answer any test gets against the service model.
+pytest_plugins = ["recorder"]
+
 ROOT = Path(__file__).resolve().parent.parent
 BIN = os.environ["ONDOL_BIN"]
 ACCOUNT = "000000000000"
