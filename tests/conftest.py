@@ -26,6 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BIN = os.environ["ONDOL_BIN"]
 ACCOUNT = "000000000000"
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/r"
+TRUST = json.dumps({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}]})
 PROVIDER_ARN = f"arn:aws:lambda:us-east-1:{ACCOUNT}:capacity-provider:"
 LATEST_PUBLISHED = "$LATEST.PUBLISHED"
 
@@ -80,8 +81,21 @@ class Server:
                 self.url = found.group(1)
                 self.port = int(self.url.rsplit(":", 1)[1])
                 self.client = self.make_client()
+                self.make_role()
                 return
         raise AssertionError(f"the server did not start:\n{seen}")
+
+    def make_role(self):
+        """The role of the tests' functions and providers; a folder that had it has it still."""
+        iam = self.make_client("iam")
+        try:
+            iam.create_role(RoleName="r", AssumeRolePolicyDocument=TRUST)
+        except iam.exceptions.EntityAlreadyExistsException:
+            pass
+        except iam.exceptions.ClientError as error:
+            # A disk that takes nothing is some tests' own doing.
+            if "couldn't be stored" not in str(error):
+                raise
 
     def make_client(self, service="lambda", key="test", secret="test", **settings):
         return boto3.client(

@@ -20,6 +20,9 @@ pub struct Credentials {
     pub session_token: String,
 }
 
+/// Gives each environment its credentials.
+pub type CredentialsOf = Box<dyn Fn(EnvironmentId, &EnvironmentAssignment) -> Credentials + Send + Sync>;
+
 pub struct AgentConfiguration {
     pub region: String,
     /// Where functions reach this server's own services.
@@ -37,7 +40,7 @@ pub struct AgentConfiguration {
     /// What all environments together may take.
     pub machine_memory_bytes: u64,
     /// Of the function's role, for one environment.
-    pub credentials: Box<dyn Fn(EnvironmentId, &EnvironmentAssignment) -> Credentials + Send + Sync>,
+    pub credentials: CredentialsOf,
 }
 
 impl std::fmt::Debug for AgentConfiguration {

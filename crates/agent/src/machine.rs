@@ -490,8 +490,11 @@ impl Machine {
 
     fn ended(&mut self, id: EnvironmentId, reason: Reason) {
         if let Some(live) = self.live.get_mut(&id) {
+            // On demand nothing is started again by itself: only what never came up has failed.
+            let settle_seconds =
+                if live.assignment.publication.configuration.is_on_demand() { 0 } else { SETTLED_SECONDS };
             let settled =
-                live.ready_at.is_some_and(|at| clock::wall() >= at.plus_millis(SETTLED_SECONDS * 1_000));
+                live.ready_at.is_some_and(|at| clock::wall() >= at.plus_millis(settle_seconds * 1_000));
             live.phase = Phase::Ended { reason, settled: settled || live.assignment.draining };
         }
     }

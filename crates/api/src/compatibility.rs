@@ -34,6 +34,16 @@ pub fn page() -> String {
         };
         let _ = writeln!(page, "| {} | {state} |", operation.name);
     }
+    for (name, service, works) in [
+        ("IAM", &ondol_wire::iam::SERVICE, ondol_identity::IAM_WORKS),
+        ("STS", &ondol_wire::sts::SERVICE, ondol_identity::STS_WORKS),
+    ] {
+        let _ = writeln!(page, "\n## {name} ({} operations work; all others are unsupported)\n", works.len());
+        page.push_str("| operation | |\n| --- | --- |\n");
+        for operation in service.operations.iter().filter(|operation| works.contains(&operation.name)) {
+            let _ = writeln!(page, "| {} | works |", operation.name);
+        }
+    }
     page
 }
 

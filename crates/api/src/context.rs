@@ -5,6 +5,7 @@ use std::sync::Arc;
 use ondol_core::identity::{Home, PublicationId};
 use ondol_core::quotas::Quotas;
 use ondol_failpoint::reach;
+use ondol_identity::{Asked, Gatekeeper, Roles};
 use ondol_observe::clock;
 use ondol_store::artifacts::Artifacts;
 use ondol_store::{Committed, Revision, Store, StoreError, Transaction};
@@ -29,8 +30,12 @@ pub struct Context {
     pub quotas: Quotas,
     /// The services Ondol does not serve, where the operator says that they are.
     pub services: Arc<ServiceEndpoints>,
-    /// How the caller reaches this server: the origin of links in answers.
-    pub origin: Arc<str>,
+    pub gatekeeper: Arc<Gatekeeper>,
+    pub roles: Arc<Roles>,
+    /// Who asks, and how they reached this server. Of one request; of nobody in between.
+    pub asked: Option<Arc<Asked>>,
+    /// The origin of links in answers.
+    origin: Arc<str>,
     /// What links to packages are signed with; new with every start.
     link_secret: Arc<[u8; 32]>,
     /// One change at a time, so that a check and the write it allows see the same world. Held for the
@@ -51,6 +56,7 @@ impl Context {
         home: Home,
         quotas: Quotas,
         services: ServiceEndpoints,
+        (gatekeeper, roles): (Arc<Gatekeeper>, Arc<Roles>),
     ) -> Self {
         let origin = Arc::from("http://localhost");
         let mut link_secret = [0; 32];
@@ -61,10 +67,18 @@ impl Context {
             home,
             quotas,
             services: Arc::new(services),
+            gatekeeper,
+            roles,
+            asked: None,
             origin,
             link_secret: Arc::new(link_secret),
             changes: Arc::default(),
         }
+    }
+
+    /// The context of one request.
+    pub fn of(&self, asked: Asked, origin: String) -> Self {
+        Self { asked: Some(Arc::new(asked)), origin: origin.into(), ..self.clone() }
     }
 
     /// Where a package can be fetched for a while, by whoever holds the link.

@@ -1,5 +1,6 @@
 //! From an HTTP request to an operation: body, signature, service, operation.
 
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,15 +8,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::{Body as _, Incoming};
-use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Request, Response, StatusCode};
-use ondol_observe::clock;
+use ondol_identity::{Asked, Asker, Identity};
 use ondol_wire::fault::{ErrorFormat, Fault};
-use ondol_wire::http::{HeaderView, check_signature, error_response};
+use ondol_wire::http::{HeaderView, error_response};
 use ondol_wire::lambda::SERVICE;
+use ondol_wire::model::Service;
+use ondol_wire::query::match_operation as match_query;
 use ondol_wire::rest_json::{Answer, match_operation};
-use ondol_wire::sigv4::{Keys, Signer};
+use ondol_wire::sigv4::Authorization;
+use ondol_wire::uri::query_pairs;
 
 use crate::context::{Context, uuid};
 use crate::faults::unsupported;
@@ -37,7 +41,7 @@ pub type PageAnswer = Pin<Box<dyn Future<Output = Option<Result<serde_json::Valu
 #[derive(Clone)]
 pub struct Api {
     pub context: Context,
-    pub keys: Arc<dyn Keys>,
+    pub identity: Arc<Identity>,
     pub pages: Arc<dyn Pages>,
 }
 
@@ -54,43 +58,122 @@ impl Api {
         if parts.uri.path() == "/_ondol/health" {
             return json_page(&serde_json::json!({"status": "running"}));
         }
-        // Until the signature says which service is meant, the scope of the header does.
-        let format = scope_of(&parts.headers)
-            .map_or(ErrorFormat::RestJson, |service| ErrorFormat::of_service(&service));
-        let headers = HeaderView(&parts.headers);
-        let (signer, body) = match self.receive(&parts, body).await {
-            Ok(received) => received,
-            Err(fault) => return error(&fault, format, &request_id),
-        };
+        if let Some(package) = parts.uri.path().strip_prefix("/_ondol/packages/") {
+            return self.package(package, parts.uri.query().unwrap_or(""), &request_id).await;
+        }
+        // Until the signature says which service is meant, the scope of the head does.
+        let scope = Scope::of(&parts);
+        match self.answer(&parts, body, &request_id).await {
+            Ok(response) => response,
+            Err(fault) => error(&fault, scope, &request_id),
+        }
+    }
+
+    async fn answer(
+        &self,
+        parts: &Parts,
+        body: Incoming,
+        request_id: &str,
+    ) -> Result<Response<Bytes>, Fault> {
+        let (asked, service, body) = self.receive(parts, body).await?;
         if let Some(name) = parts.uri.path().strip_prefix("/_ondol/") {
             return match self.pages.page(name, parts.uri.query().unwrap_or("")).await {
-                Some(Ok(page)) => json_page(&page),
-                Some(Err(text)) => {
-                    error(&Fault::new("InvalidParameterValueException", 400, text), format, &request_id)
-                }
-                None => error(
-                    &Fault::new("ResourceNotFoundException", 404, "There is no such page."),
-                    format,
-                    &request_id,
-                ),
+                Some(Ok(page)) => Ok(json_page(&page)),
+                Some(Err(text)) => Err(Fault::new("InvalidParameterValueException", 400, text)),
+                None => Err(Fault::new("ResourceNotFoundException", 404, "There is no such page.")),
             };
         }
-        let service = &signer.authorization.service;
-        if service != "lambda" {
-            let text = format!("The service {service} isn't supported by this version of Ondol.");
-            return error(&unsupported(text), format, &request_id);
+        match service.as_str() {
+            "lambda" => {
+                let context = self.context.of(asked, origin(parts));
+                let call = lambda::Call {
+                    method: parts.method.as_str(),
+                    path: parts.uri.path(),
+                    query: parts.uri.query().unwrap_or(""),
+                    headers: &HeaderView(&parts.headers),
+                    body: &body,
+                };
+                Ok(success(lambda::call(&context, &call).await?, request_id))
+            }
+            "iam" | "sts" => {
+                let context = asked.context();
+                let session_policy = asked.session_policy.as_deref();
+                let asker = Asker { caller: &asked.caller, session_policy, context: &context };
+                // Its parameters may come in the query, too.
+                let form = if body.is_empty() { parts.uri.query().unwrap_or("").as_bytes() } else { &body };
+                let answer = ondol_identity::call(&self.identity, &asker, &service, form, request_id).await?;
+                Ok(success(answer, request_id))
+            }
+            other => {
+                Err(unsupported(format!("The service {other} isn't supported by this version of Ondol.")))
+            }
         }
-        let call = lambda::Call {
-            method: parts.method.as_str(),
-            path: parts.uri.path(),
-            query: parts.uri.query().unwrap_or(""),
-            headers: &headers,
-            body: &body,
+    }
+
+    /// A deployment package, to whoever holds a link that was made here.
+    async fn package(&self, name: &str, query: &str, request_id: &str) -> Response<Bytes> {
+        let pairs: BTreeMap<String, String> = query_pairs(query).into_iter().collect();
+        let sha256 = name.strip_suffix(".zip").unwrap_or_default();
+        let until = pairs.get("until").and_then(|until| until.parse().ok()).unwrap_or_default();
+        let signature = pairs.get("signature").map(String::as_str).unwrap_or_default();
+        if !self.context.admits_package(sha256, until, signature) {
+            let fault = Fault::new("AccessDenied", 403, "The link is not of this server, or has expired.");
+            return error(&fault, Scope { format: ErrorFormat::RestXml, service: &SERVICE }, request_id);
+        }
+        let (artifacts, sha256) = (self.context.artifacts.clone(), sha256.to_owned());
+        let read = tokio::task::spawn_blocking(move || std::fs::read(artifacts.zip(&sha256))).await;
+        match read {
+            Ok(Ok(bytes)) => {
+                let mut response = Response::new(Bytes::from(bytes));
+                response.headers_mut().insert("content-type", HeaderValue::from_static("application/zip"));
+                response
+            }
+            _ => {
+                let fault = Fault::new("NoSuchKey", 404, "The package is not here any more.");
+                error(&fault, Scope { format: ErrorFormat::RestXml, service: &SERVICE }, request_id)
+            }
+        }
+    }
+}
+
+/// How the caller reached this server.
+fn origin(parts: &Parts) -> String {
+    let host = parts.headers.get("host").and_then(|host| host.to_str().ok());
+    format!("http://{}", host.unwrap_or("localhost"))
+}
+
+/// Which service a request seems to be for, and how that service writes its errors.
+#[derive(Clone, Copy)]
+struct Scope {
+    format: ErrorFormat,
+    service: &'static Service,
+}
+
+impl Scope {
+    /// Of the head, unchecked.
+    fn of(parts: &Parts) -> Self {
+        let headers = HeaderView(&parts.headers);
+        let authorization = Authorization::of(&headers, parts.uri.query().unwrap_or("")).ok();
+        let name = match &authorization {
+            Some(authorization) => authorization.service.as_str(),
+            None => unsigned_service(parts),
         };
-        match lambda::call(&self.context, &call).await {
-            Ok(answer) => success(answer, &request_id),
-            Err(fault) => error(&fault, format, &request_id),
-        }
+        let service = match name {
+            "iam" => &ondol_wire::iam::SERVICE,
+            "sts" => &ondol_wire::sts::SERVICE,
+            _ => &SERVICE,
+        };
+        Self { format: ErrorFormat::of_service(name), service }
+    }
+}
+
+/// What a request without a signature is for: query services post forms, Lambda has paths.
+fn unsigned_service(parts: &Parts) -> &'static str {
+    let form = parts.headers.get("content-type").and_then(|value| value.to_str().ok());
+    if form.is_some_and(|form| form.starts_with("application/x-www-form-urlencoded")) {
+        "sts"
+    } else {
+        "lambda"
     }
 }
 
@@ -120,20 +203,21 @@ async fn read(body: Incoming, operation: &str) -> Result<Bytes, Fault> {
 }
 
 impl Api {
-    /// The whole request, signed by a key we know.
-    async fn receive(&self, parts: &Parts, body: Incoming) -> Result<(Signer, Bytes), Fault> {
-        let query = parts.uri.query().unwrap_or("");
-        let signer = Signer::of(&HeaderView(&parts.headers), query, &*self.keys)?;
+    /// The whole request, who asks, and the service it is for.
+    async fn receive(&self, parts: &Parts, body: Incoming) -> Result<(Asked, String, Bytes), Fault> {
+        let gatekeeper = &self.context.gatekeeper;
+        let head = gatekeeper.head(&HeaderView(&parts.headers), parts.uri.query().unwrap_or(""))?;
         let body = read(body, &operation_name(parts)).await?;
-        let unchunked = check_signature(&signer, parts, &body, clock::epoch_millis() / 1_000)?;
-        Ok((signer, unchunked.unwrap_or(body)))
+        let service = head.service.clone();
+        let (asked, unchunked) = gatekeeper.check(head, parts, &body)?;
+        let body = unchunked.unwrap_or(body);
+        let service = service.unwrap_or_else(|| {
+            // Unsigned, where that passes: the two query services share no operation.
+            let is_iam = match_query(&ondol_wire::iam::SERVICE, &body).is_some();
+            if is_iam { "iam".into() } else { unsigned_service(parts).to_owned() }
+        });
+        Ok((asked, service, body))
     }
-}
-
-/// The service named in the credential scope, unchecked.
-fn scope_of(headers: &HeaderMap) -> Option<String> {
-    let header = headers.get("authorization")?.to_str().ok()?;
-    ondol_wire::sigv4::Authorization::parse(Some(header)).ok().map(|authorization| authorization.service)
 }
 
 fn success(answer: Answer, request_id: &str) -> Response<Bytes> {
@@ -144,6 +228,7 @@ fn success(answer: Answer, request_id: &str) -> Response<Bytes> {
     if has_body {
         headers.insert("content-type", HeaderValue::from_static("application/json"));
     }
+    // An answer that is no JSON says so itself.
     for (name, value) in answer.headers {
         if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
             headers.insert(name, value);
@@ -155,8 +240,8 @@ fn success(answer: Answer, request_id: &str) -> Response<Bytes> {
     response
 }
 
-fn error(fault: &Fault, format: ErrorFormat, request_id: &str) -> Response<Bytes> {
-    error_response(fault, format, &SERVICE, request_id)
+fn error(fault: &Fault, scope: Scope, request_id: &str) -> Response<Bytes> {
+    error_response(fault, scope.format, scope.service, request_id)
 }
 
 fn json_page(page: &serde_json::Value) -> Response<Bytes> {

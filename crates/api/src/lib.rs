@@ -12,4 +12,5 @@ mod services;
 
 pub use context::Context;
 pub use door::{Api, PageAnswer, Pages};
+pub use lambda::pass::deputy;
 pub use services::ServiceEndpoints;

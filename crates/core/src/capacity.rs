@@ -243,6 +243,10 @@ impl Planner<'_> {
                 if !settled {
                     let reason = reason.clone();
                     let why = reason.text.clone();
+                    // One fewer waits, though the demand does not say so yet.
+                    if let Some(waiting) = self.picture.demand.waiting.get_mut(&publication) {
+                        *waiting = waiting.saturating_sub(1);
+                    }
                     self.step(Step::Refuse { publication, reason, all: false }, why);
                 }
                 self.step(Step::ForgetEnvironment { id }, reason.text);

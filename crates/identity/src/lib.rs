@@ -3,6 +3,7 @@
 
 mod authorizer;
 mod call;
+mod gatekeeper;
 mod iam;
 pub mod managed_policies;
 pub mod nouns;
@@ -16,6 +17,7 @@ mod tests;
 
 pub use authorizer::{Authorizer, Enforcement, Trust};
 pub use call::{Asker, IAM_WORKS, Identity, STS_WORKS, call};
+pub use gatekeeper::{AccessKey, AccessKeys, Asked, Gatekeeper, Head, Peer};
 pub use roles::{RolePolicies, Roles};
 pub use secret::session_secret;
 pub use sessions::{

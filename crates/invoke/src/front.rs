@@ -1,6 +1,7 @@
 //! The public door of one shard: accepts connections, keeps web pages out, and parts invocations from the rest.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use hyper::header::{HOST, HeaderValue, ORIGIN};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use ondol_identity::Peer;
 use ondol_protocol::invocation::Deliver;
 use ondol_wire::fault::Fault;
 use tokio::net::{TcpListener, TcpStream};
@@ -41,8 +43,8 @@ pub async fn accept<D: Deliver + 'static>(
             _ = stopping.wait_for(|stopping| *stopping) => break,
         };
         match accepted {
-            Ok((stream, _)) if connections.len() < CONNECTIONS_MAX => {
-                connections.spawn_local(serve(Rc::clone(&shard), stream, stopping.clone()));
+            Ok((stream, peer)) if connections.len() < CONNECTIONS_MAX => {
+                connections.spawn_local(serve(Rc::clone(&shard), stream, peer.ip(), stopping.clone()));
             }
             Ok(_) => {}
             // Out of descriptors, most likely: let others finish before the next try.
@@ -57,11 +59,13 @@ pub async fn accept<D: Deliver + 'static>(
 async fn serve<D: Deliver + 'static>(
     shard: Rc<Shard<D>>,
     stream: TcpStream,
+    peer: IpAddr,
     mut stopping: watch::Receiver<bool>,
 ) {
     let _ = stream.set_nodelay(true);
-    let service = service_fn(move |request| {
+    let service = service_fn(move |mut request: Request<Incoming>| {
         let shard = Rc::clone(&shard);
+        request.extensions_mut().insert(Peer(peer));
         async move { Ok::<_, Infallible>(route(&shard, request).await) }
     });
     let mut connection = pin!(

@@ -15,13 +15,13 @@ use hyper::{Request, Response, StatusCode};
 use ondol_core::function::Reason;
 use ondol_core::gate::ThrottleCause;
 use ondol_core::identity::{FunctionReference, Qualifier, RequestId};
+use ondol_identity::{Asked, Head};
 use ondol_observe::clock;
 use ondol_observe::usage::{Outcome, UsageEvent};
 use ondol_protocol::invocation::{Deliver, Invocation, PAYLOAD_BYTES_MAX, Reply, ReplyBody};
 use ondol_wire::fault::Fault;
-use ondol_wire::http::{HeaderView, check_signature};
+use ondol_wire::http::HeaderView;
 use ondol_wire::lambda::SERVICE;
-use ondol_wire::sigv4::Signer;
 use serde::de::IgnoredAny;
 
 use crate::answer::{Body, failure, whole};
@@ -54,7 +54,7 @@ async fn phases<D: Deliver + 'static>(
 ) -> Result<Response<Body>, Fault> {
     let started = clock::wall();
     let accepted = accept(shard, request)?;
-    let identified = identify(accepted).await?;
+    let identified = identify(shard, accepted).await?;
     let resolved = resolve(shard, function, &identified)?;
     if identified.kind == InvocationType::DryRun {
         return Ok(dry_run(id));
@@ -129,14 +129,15 @@ enum InvocationType {
 struct Accepted {
     parts: Parts,
     body: Incoming,
-    signer: Signer,
+    head: Head,
     kind: InvocationType,
     wants_log_tail: bool,
 }
 
-/// The whole request is here and signed by a key we know.
+/// The whole request is here, and it is known who asks.
 struct Identified {
     parts: Parts,
+    asked: Asked,
     payload: Bytes,
     kind: InvocationType,
     wants_log_tail: bool,
@@ -149,7 +150,7 @@ struct Resolved {
 
 fn accept<D>(shard: &Shard<D>, request: Request<Incoming>) -> Result<Accepted, Fault> {
     let (parts, body) = request.into_parts();
-    let signer = Signer::of(&HeaderView(&parts.headers), parts.uri.query().unwrap_or(""), &*shard.keys)?;
+    let head = shard.gatekeeper.head(&HeaderView(&parts.headers), parts.uri.query().unwrap_or(""))?;
     if body.size_hint().lower() > PAYLOAD_BYTES_MAX as u64 {
         return Err(too_large());
     }
@@ -190,11 +191,11 @@ fn accept<D>(shard: &Shard<D>, request: Request<Incoming>) -> Result<Accepted, F
         let text = format!("The client context is larger than {CLIENT_CONTEXT_BYTES_MAX} bytes.");
         return Err(Fault::of(&SERVICE, "InvalidParameterValueException", text));
     }
-    Ok(Accepted { parts, body, signer, kind, wants_log_tail })
+    Ok(Accepted { parts, body, head, kind, wants_log_tail })
 }
 
-async fn identify(accepted: Accepted) -> Result<Identified, Fault> {
-    let Accepted { parts, body, signer, kind, wants_log_tail } = accepted;
+async fn identify<D>(shard: &Shard<D>, accepted: Accepted) -> Result<Identified, Fault> {
+    let Accepted { parts, body, head, kind, wants_log_tail } = accepted;
     let reading = Limited::new(body, PAYLOAD_BYTES_MAX).collect();
     let payload = match tokio::time::timeout(Duration::from_secs(BODY_SECONDS_MAX), reading).await {
         Ok(Ok(collected)) => collected.to_bytes(),
@@ -211,9 +212,9 @@ async fn identify(accepted: Accepted) -> Result<Identified, Fault> {
             return Err(Fault::new("RequestTimeoutException", 408, text));
         }
     };
-    let unchunked = check_signature(&signer, &parts, &payload, clock::epoch_millis() / 1_000)?;
+    let (asked, unchunked) = shard.gatekeeper.check(head, &parts, &payload)?;
     let payload = unchunked.unwrap_or(payload);
-    Ok(Identified { parts, payload, kind, wants_log_tail })
+    Ok(Identified { parts, asked, payload, kind, wants_log_tail })
 }
 
 fn resolve<D: Deliver>(shard: &Shard<D>, function: &str, identified: &Identified) -> Result<Resolved, Fault> {
@@ -226,8 +227,33 @@ fn resolve<D: Deliver>(shard: &Shard<D>, function: &str, identified: &Identified
         .in_home(home, asked)
         .map_err(|refused| Fault::of(&SERVICE, refused.code, refused.message))?;
     let parsed = qualifier.as_deref().map(Qualifier::parse);
+    authorize(shard, &reference.name, parsed.as_ref(), &identified.asked)?;
     let target = shard.resolve(&reference.name, parsed.as_ref())?;
     Ok(Resolved { target, invoked_arn: home.function_arn(&reference.name, qualifier.as_deref()) })
+}
+
+/// The owner of the account may invoke whatever no policy keeps from it; anybody else as the policies say.
+fn authorize<D>(
+    shard: &Shard<D>,
+    name: &str,
+    qualifier: Option<&Qualifier>,
+    asked: &Asked,
+) -> Result<(), Fault> {
+    let policy = shard.directory.policy(name, qualifier);
+    if policy.is_none() && shard.gatekeeper.is_owner(asked) {
+        return Ok(());
+    }
+    let text = qualifier.map(ToString::to_string);
+    let resource = shard.directory.home().function_arn(name, text.as_deref());
+    let conditions = asked.context().with("lambda:FunctionArn", resource.as_str());
+    shard.gatekeeper.authorizer().authorize(
+        &asked.caller,
+        asked.session_policy.as_deref(),
+        "lambda:InvokeFunction",
+        &resource,
+        &conditions,
+        policy.as_deref(),
+    )
 }
 
 /// The model's constraints on the two names; the generic validator words what is wrong with them.

@@ -12,10 +12,10 @@ use ondol_core::function::Reason;
 use ondol_core::gate::{Event, Gate, ThrottleCause};
 use ondol_core::identity::{EnvironmentId, Qualifier, RequestId};
 use ondol_core::on_demand::Given;
+use ondol_identity::Gatekeeper;
 use ondol_observe::usage::UsageSender;
 use ondol_protocol::invocation::{Deliver, Invocation, Refused, Reply};
 use ondol_wire::fault::Fault;
-use ondol_wire::sigv4::Keys;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::directory::{Directory, OnDemandLimits, Target};
@@ -53,7 +53,7 @@ pub type ApiDoor = mpsc::Sender<ApiCall>;
 #[derive(Debug, Clone)]
 pub struct Shared {
     pub directory: Arc<Directory>,
-    pub keys: Arc<dyn Keys>,
+    pub gatekeeper: Arc<Gatekeeper>,
     pub usage: UsageSender,
     pub api: ApiDoor,
     pub hosts: HostPolicy,
@@ -64,7 +64,7 @@ pub struct Shared {
 #[derive(Debug)]
 pub struct Shard<D> {
     pub(crate) directory: Arc<Directory>,
-    pub(crate) keys: Arc<dyn Keys>,
+    pub(crate) gatekeeper: Arc<Gatekeeper>,
     pub(crate) usage: UsageSender,
     pub(crate) api: ApiDoor,
     pub(crate) hosts: HostPolicy,
@@ -79,9 +79,9 @@ pub struct Shard<D> {
 
 impl<D: Deliver> Shard<D> {
     pub fn new(shared: Shared, agent: D, lines: Vec<mpsc::Sender<Hop>>, place: usize, seed: u64) -> Self {
-        let Shared { directory, keys, usage, api, hosts, on_demand } = shared;
+        let Shared { directory, gatekeeper, usage, api, hosts, on_demand } = shared;
         let (gate, coins) = (RefCell::default(), RefCell::new(Coins::from_seed(seed)));
-        Self { directory, keys, usage, api, hosts, gate, coins, agent, on_demand, lines, place }
+        Self { directory, gatekeeper, usage, api, hosts, gate, coins, agent, on_demand, lines, place }
     }
 
     /// What the agent says of its environments here.

@@ -1,5 +1,5 @@
-//! Who may sign requests: keys issued by `ondol keys`, the pair `test`/`test` on the loopback, and the
-//! temporary keys of this server's own execution environments.
+//! The long-lived access keys: those issued by `ondol keys`, and the pair `test`/`test` on the loopback. Each is of
+//! the root user of an account, as a rule this server's own.
 //!
 //! Issued keys are in a file of their own in the data folder, for its owner only, so that they can be made
 //! while the server runs; the server looks at the file again when it has changed.
@@ -12,15 +12,30 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context as _, Result, bail};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use ondol_agent::Credentials;
-use ondol_wire::sigv4::{Keys, constant_time_equal, hex, hmac};
+use ondol_identity::{AccessKey, AccessKeys};
 use serde::{Deserialize, Serialize};
 
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// Issued keys: secrets by access key id.
+/// Issued keys by access key id.
 #[derive(Debug, Default, Serialize, Deserialize)]
-struct Issued(BTreeMap<String, String>);
+struct Issued(BTreeMap<String, Key>);
+
+/// A secret, or a secret and the account whose root user has it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Key {
+    Own(String),
+    Of { secret: String, account_id: String },
+}
+
+impl Key {
+    fn secret(&self) -> &str {
+        match self {
+            Self::Own(secret) | Self::Of { secret, .. } => secret,
+        }
+    }
+}
 
 fn file(data_dir: &Path) -> PathBuf {
     data_dir.join("access-keys.json")
@@ -60,11 +75,15 @@ fn write(data_dir: &Path, issued: &Issued) -> Result<()> {
 }
 
 /// Makes a key; gives its id and its secret, which is shown nowhere else.
-pub fn create(data_dir: &Path) -> Result<(String, String)> {
+pub fn create(data_dir: &Path, account_id: Option<String>) -> Result<(String, String)> {
     let mut issued = read(data_dir)?;
     let id = format!("AKIA{}", letters(16)?);
     let secret = STANDARD.encode(random::<30>()?);
-    issued.0.insert(id.clone(), secret.clone());
+    let key = match account_id {
+        Some(account_id) => Key::Of { secret: secret.clone(), account_id },
+        None => Key::Own(secret.clone()),
+    };
+    issued.0.insert(id.clone(), key);
     write(data_dir, &issued)?;
     Ok((id, secret))
 }
@@ -83,7 +102,11 @@ pub fn delete(data_dir: &Path, id: &str) -> Result<()> {
 
 /// Any issued key, for commands run by the owner of the data folder.
 pub fn any(data_dir: &Path) -> Option<(String, String)> {
-    read(data_dir).ok()?.0.into_iter().next()
+    let issued = read(data_dir).ok()?.0;
+    issued.into_iter().find_map(|(id, key)| match key {
+        Key::Own(secret) => Some((id, secret)),
+        Key::Of { .. } => None,
+    })
 }
 
 fn random<const N: usize>() -> Result<[u8; N]> {
@@ -105,9 +128,6 @@ pub struct KeyRing {
     data_dir: PathBuf,
     /// Whether `test`/`test` is a key: only where nobody but this machine can connect.
     loopback: bool,
-    /// What the keys of execution environments are derived from; new with every start of the server, so that
-    /// they end with it.
-    session_secret: [u8; 32],
     cache: Mutex<Cache>,
 }
 
@@ -121,23 +141,10 @@ struct Cache {
 impl KeyRing {
     pub fn new(data_dir: PathBuf, loopback: bool) -> Result<Self> {
         read(&data_dir)?;
-        Ok(Self { data_dir, loopback, session_secret: random()?, cache: Mutex::default() })
+        Ok(Self { data_dir, loopback, cache: Mutex::default() })
     }
 
-    /// Temporary credentials of one execution environment.
-    pub fn session(&self, name: u128) -> Credentials {
-        let digits = hex(&hmac(&self.session_secret, &name.to_be_bytes())).to_ascii_uppercase();
-        let access_key_id = format!("ASIA{}", &digits[..16]);
-        let (secret_access_key, session_token) = self.derive(&access_key_id);
-        Credentials { access_key_id, secret_access_key, session_token }
-    }
-
-    fn derive(&self, access_key_id: &str) -> (String, String) {
-        let part = |what: &str| hmac(&self.session_secret, format!("{what}/{access_key_id}").as_bytes());
-        (STANDARD.encode(&part("secret")[..30]), STANDARD.encode(part("token")))
-    }
-
-    fn issued(&self, access_key_id: &str) -> Option<String> {
+    fn issued(&self, access_key_id: &str) -> Option<Key> {
         let mut cache = self.cache.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if cache.looked.is_none_or(|at| at.elapsed() >= LOOK_AGAIN) {
             cache.looked = Some(Instant::now());
@@ -153,16 +160,17 @@ impl KeyRing {
     }
 }
 
-impl Keys for KeyRing {
-    fn secret(&self, access_key_id: &str, session_token: Option<&str>) -> Option<String> {
-        if access_key_id.starts_with("ASIA") {
-            let (secret, token) = self.derive(access_key_id);
-            return constant_time_equal(session_token?.as_bytes(), token.as_bytes()).then_some(secret);
-        }
+impl AccessKeys for KeyRing {
+    fn find(&self, access_key_id: &str) -> Option<AccessKey> {
         if self.loopback && access_key_id == "test" {
-            return Some("test".into());
+            return Some(AccessKey { secret: "test".into(), account_id: None });
         }
-        self.issued(access_key_id)
+        let key = self.issued(access_key_id)?;
+        let secret = key.secret().to_owned();
+        Some(match key {
+            Key::Own(_) => AccessKey { secret, account_id: None },
+            Key::Of { account_id, .. } => AccessKey { secret, account_id: Some(account_id) },
+        })
     }
 }
 
@@ -174,27 +182,17 @@ mod tests {
     fn keys_are_made_found_and_withdrawn() {
         let folder = std::env::temp_dir().join(format!("ondol-keys-{}", std::process::id()));
         let ring = KeyRing::new(folder.clone(), false).unwrap();
-        let (id, secret) = create(&folder).unwrap();
+        let (id, secret) = create(&folder, None).unwrap();
+        let (other, _) = create(&folder, Some("111122223333".into())).unwrap();
         let ring_after = KeyRing::new(folder.clone(), true).unwrap();
-        assert_eq!(ring.secret(&id, None), Some(secret));
-        assert_eq!((ring.secret("test", None), ring_after.secret("test", None)), (None, Some("test".into())));
+        assert_eq!(ring.find(&id), Some(AccessKey { secret, account_id: None }));
+        assert_eq!(ring.find(&other).unwrap().account_id.as_deref(), Some("111122223333"));
+        assert!(ring.find("test").is_none() && ring_after.find("test").is_some());
         delete(&folder, &id).unwrap();
-        assert_eq!(KeyRing::new(folder.clone(), true).unwrap().secret(&id, None), None);
+        assert_eq!(KeyRing::new(folder.clone(), true).unwrap().find(&id), None);
         let mode =
             std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(file(&folder)).unwrap().permissions());
         assert_eq!(mode & 0o777, 0o600);
         std::fs::remove_dir_all(folder).unwrap();
-    }
-
-    #[test]
-    fn session_keys_need_their_token_and_end_with_the_server() {
-        let folder = std::env::temp_dir().join(format!("ondol-session-{}", std::process::id()));
-        let ring = KeyRing::new(folder.clone(), true).unwrap();
-        let session = ring.session(7);
-        let token = session.session_token.as_str();
-        assert_eq!(ring.secret(&session.access_key_id, Some(token)), Some(session.secret_access_key.clone()));
-        assert_eq!(ring.secret(&session.access_key_id, None), None);
-        assert_eq!(ring.secret(&session.access_key_id, Some("x")), None);
-        assert_eq!(KeyRing::new(folder, true).unwrap().secret(&session.access_key_id, Some(token)), None);
     }
 }

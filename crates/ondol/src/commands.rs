@@ -145,8 +145,8 @@ pub fn restore(data_dir: &Path, file: &Path, output: Output) -> Result<()> {
 
 pub fn keys(command: KeysCommand, output: Output) -> Result<()> {
     match command {
-        KeysCommand::Create(address) => {
-            let (id, secret) = access_keys::create(&address.data_dir)?;
+        KeysCommand::Create { account_id, address } => {
+            let (id, secret) = access_keys::create(&address.data_dir, account_id)?;
             show(output, &json!({"AWS_ACCESS_KEY_ID": id, "AWS_SECRET_ACCESS_KEY": secret}), || {
                 format!("export AWS_ACCESS_KEY_ID={id}\nexport AWS_SECRET_ACCESS_KEY={secret}\n")
             })?;

@@ -237,8 +237,14 @@ struct Keys {
 
 #[derive(Debug, Subcommand)]
 enum KeysCommand {
-    /// Make a new access key and print it once
-    Create(Address),
+    /// Make a new access key of the root user and print it once
+    Create {
+        /// Another account, whose requests only pass where a resource's policy lets them
+        #[arg(long, value_name = "ID", value_parser = account_id)]
+        account_id: Option<String>,
+        #[command(flatten)]
+        address: Address,
+    },
     /// List the ids of all access keys
     List(Address),
     /// Withdraw an access key

@@ -8,6 +8,7 @@ use ondol_api::{PageAnswer, Pages};
 use ondol_control::View;
 use ondol_core::capacity_provider::CapacityProvider;
 use ondol_core::identity::RequestId;
+use ondol_identity::Roles;
 use ondol_observe::logs::{Cursor, Event, LogBook, Query};
 use ondol_observe::usage::UsageBook;
 use ondol_protocol::assignment::Report;
@@ -32,6 +33,7 @@ pub struct ServerPages {
     pub logs: LogBook,
     /// A server that ends keeps nobody waiting.
     pub stopping: watch::Receiver<bool>,
+    pub roles: Arc<Roles>,
 }
 
 impl Pages for ServerPages {
@@ -62,6 +64,7 @@ impl ServerPages {
             &self.views.borrow(),
             &self.usage,
             &self.logs,
+            &self.roles,
         )
     }
 

@@ -9,13 +9,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use ondol_agent::{AgentConfiguration, Containment as AgentContainment, Machine};
+use ondol_agent::configuration::CredentialsOf;
+use ondol_agent::{AgentConfiguration, Containment as AgentContainment, Credentials, Machine};
 use ondol_api::{Api, Context, ServiceEndpoints};
 use ondol_control::{Control, Refusal, View};
 use ondol_core::capacity::EnvironmentState;
 use ondol_core::coins::Coins;
 use ondol_core::identity::Home;
 use ondol_core::quotas::Quotas;
+use ondol_identity::{Authorizer, Claims, Enforcement, Gatekeeper, Identity, Roles, Sessions};
 use ondol_invoke::directory::Directory;
 use ondol_invoke::hosts::HostPolicy;
 use ondol_invoke::on_demand::OnDemand;
@@ -24,7 +26,7 @@ use ondol_launcher::{cgroup, channel};
 use ondol_observe::logs::{self, Limits, LogBook, LogSender};
 use ondol_observe::notice;
 use ondol_observe::usage::usage_channel;
-use ondol_protocol::assignment::{Assignment, Generation, Report};
+use ondol_protocol::assignment::{Assignment, EnvironmentAssignment, Generation, Report};
 use ondol_store::Store;
 use ondol_store::artifacts::Artifacts;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -35,7 +37,9 @@ use crate::backup::Restorer;
 use crate::commands::{exports, reachable};
 use crate::pages::ServerPages;
 use crate::shards::Doors;
-use crate::{Containment, Output, Up, admin, backup, commands, home, housekeeping, machine, shards, status};
+use crate::{
+    Auth, Containment, Output, Up, admin, backup, commands, home, housekeeping, machine, shards, status,
+};
 
 /// API calls that may wait for their turn.
 const API_CALLS_MAX: usize = 1_024;
@@ -95,7 +99,6 @@ pub fn up(arguments: &Up, output: Output) -> Result<()> {
     };
     let (log_sender, log_book) = logs::open(data_dir.join("logs"), limits).context("opening the logs")?;
     let runtime_dir = arguments.runtime_dir.clone().unwrap_or_else(ondol_runtimes::default_folder);
-    let session_keys = Arc::clone(&keys);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let home = runtime.block_on(home::settle(
         &store,
@@ -103,6 +106,16 @@ pub fn up(arguments: &Up, output: Output) -> Result<()> {
         arguments.region.as_deref(),
     ))?;
     let services = services(&arguments.service_endpoint, &home.region)?;
+    let secret = ondol_identity::session_secret(&data_dir).context("the session secret")?;
+    let sessions = Arc::new(Sessions::new(secret, shards::seed()?));
+    let roles = Roles::new(home.clone());
+    let enforcement = if arguments.auth == Auth::Off { Enforcement::Off } else { Enforcement::On };
+    if enforcement == Enforcement::Off {
+        notice::warning(
+            "--auth off: signatures, roles and policies are not looked at. Whoever reaches this server may do everything.",
+        );
+    }
+    let authorizer = Authorizer::new(Arc::clone(&roles), enforcement);
     let agent = AgentConfiguration {
         region: home.region.clone(),
         endpoint: format!("http://{}", SocketAddr::new(reachable(arguments.address.listen), port)),
@@ -113,7 +126,7 @@ pub fn up(arguments: &Up, output: Output) -> Result<()> {
         server_id,
         limits: root,
         machine_memory_bytes: machine::usable_memory_bytes(),
-        credentials: Box::new(move |environment, _| session_keys.session(environment.0)),
+        credentials: credentials_of(&home, &roles, &sessions),
     };
     if !contained {
         notice::warning(
@@ -125,9 +138,12 @@ pub fn up(arguments: &Up, output: Output) -> Result<()> {
         home,
         quotas,
         services,
+        keys,
+        roles,
+        sessions,
+        authorizer,
         store,
         artifacts,
-        keys,
         agent,
         launcher: ours,
         listener,
@@ -144,6 +160,28 @@ pub fn up(arguments: &Up, output: Output) -> Result<()> {
     book.close();
     admin::remove(&data_dir);
     outcome
+}
+
+/// What an execution environment is given: a session of its function's role, for as long as this server runs.
+fn credentials_of(home: &Home, roles: &Arc<Roles>, sessions: &Arc<Sessions>) -> CredentialsOf {
+    let (account_id, roles, sessions) = (home.account_id.clone(), Arc::clone(roles), Arc::clone(sessions));
+    Box::new(move |_, assignment: &EnvironmentAssignment| {
+        let role = &assignment.publication.configuration.role;
+        let role_id = roles.by_arn(role).map(|found| found.id.clone()).unwrap_or_default();
+        let claims = Claims::of_execution_environment(
+            &account_id,
+            role,
+            &role_id,
+            &assignment.version.function,
+            &assignment.function_arn,
+        );
+        let issued = sessions.issue(claims);
+        Credentials {
+            access_key_id: issued.access_key_id,
+            secret_access_key: issued.secret_access_key,
+            session_token: issued.session_token,
+        }
+    })
 }
 
 /// Waits for the launcher, which ends what is left; one that does not come to its end is killed, and so are all of
@@ -171,9 +209,12 @@ struct Parts {
     home: Home,
     quotas: Quotas,
     services: ServiceEndpoints,
+    keys: Arc<KeyRing>,
+    roles: Arc<Roles>,
+    sessions: Arc<Sessions>,
+    authorizer: Authorizer,
     store: Store,
     artifacts: Artifacts,
-    keys: Arc<KeyRing>,
     agent: AgentConfiguration,
     launcher: OwnedFd,
     listener: TcpListener,
@@ -189,9 +230,12 @@ async fn run(arguments: &Up, output: Output, parts: Parts) -> Result<()> {
         home,
         quotas,
         services,
+        keys,
+        roles,
+        sessions,
+        authorizer,
         store,
         artifacts,
-        keys,
         agent,
         launcher,
         listener,
@@ -204,6 +248,11 @@ async fn run(arguments: &Up, output: Output, parts: Parts) -> Result<()> {
     let directory = Directory::new(home.clone(), quotas.concurrent_executions);
     let read_at = directory.read_all(&store);
     tokio::spawn(Arc::clone(&directory).follow(store.clone(), read_at));
+    let roles_at = roles.read_all(&store);
+    tokio::spawn(Arc::clone(&roles).follow(store.clone(), roles_at));
+    let gatekeeper =
+        Gatekeeper::new(keys as _, Arc::clone(&sessions), authorizer.clone(), &home.account_id, &home.region);
+    let gatekeeper = Arc::new(gatekeeper);
     let (usage, book) = usage_channel();
     let book = Arc::new(book);
     let (api_door, api_calls) = mpsc::channel(API_CALLS_MAX);
@@ -214,6 +263,8 @@ async fn run(arguments: &Up, output: Output, parts: Parts) -> Result<()> {
         containment: agent.containment,
         limits: agent.limits,
         any_architecture: arguments.any_architecture,
+        home: home.clone(),
+        auth: arguments.auth,
     });
     let (agent, ends) = Machine::new(agent, launcher, shard_count).context("starting the agent")?;
     let (assignments, assigned) = watch::channel(Arc::new(Assignment::default()));
@@ -229,7 +280,7 @@ async fn run(arguments: &Up, output: Output, parts: Parts) -> Result<()> {
     let shared = Shared {
         on_demand: Arc::clone(&on_demand),
         directory,
-        keys: Arc::clone(&keys) as _,
+        gatekeeper: Arc::clone(&gatekeeper),
         usage,
         api: api_door,
         hosts: HostPolicy { names: arguments.allow_host.clone() },
@@ -245,10 +296,20 @@ async fn run(arguments: &Up, output: Output, parts: Parts) -> Result<()> {
         usage: Arc::clone(&book),
         logs: log_book,
         stopping: stopped.clone(),
+        roles: Arc::clone(&roles),
     };
-    let context = Context::new(store.clone(), artifacts.clone(), home.clone(), quotas, services);
+    let doors = (gatekeeper, Arc::clone(&roles));
+    let context = Context::new(store.clone(), artifacts.clone(), home.clone(), quotas, services, doors);
     let changes = Arc::clone(&context.changes);
-    let api = Api { context, keys, pages: Arc::new(pages) };
+    let identity = Identity {
+        store: store.clone(),
+        home: home.clone(),
+        roles,
+        sessions,
+        authorizer,
+        changes: Arc::clone(&changes),
+    };
+    let api = Api { context, identity: Arc::new(identity), pages: Arc::new(pages) };
     let turns = Arc::new(Semaphore::new(API_CALLS_AT_ONCE as usize));
     tokio::spawn(serve_api(api, api_calls, Arc::clone(&turns)));
     tokio::spawn(housekeeping::collect_usage(book));

@@ -1,15 +1,16 @@
 //! `ondol status`: what runs, and a reason for everything that is not as asked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use ondol_agent::Containment;
 use ondol_control::View;
 use ondol_core::capacity::{EnvironmentState, Instance, default_pool};
 use ondol_core::capacity_provider::CapacityProvider;
-use ondol_core::function::{FunctionVersion, LastUpdate, VersionKey};
-use ondol_core::identity::LATEST_PUBLISHED;
+use ondol_core::function::{Function, FunctionVersion, LastUpdate, VersionKey};
+use ondol_core::identity::{Home, LATEST_PUBLISHED};
 use ondol_core::instance_type::by_name;
+use ondol_identity::Roles;
 use ondol_observe::logs::LogBook;
 use ondol_observe::usage::{Usage, UsageBook};
 use ondol_protocol::assignment::Report;
@@ -17,7 +18,7 @@ use ondol_store::{Store, keys};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::machine;
+use crate::{Auth, machine};
 
 /// What does not change while the server runs.
 pub struct Facts {
@@ -27,6 +28,8 @@ pub struct Facts {
     pub containment: Containment,
     pub limits: bool,
     pub any_architecture: bool,
+    pub home: Home,
+    pub auth: Auth,
 }
 
 pub fn page(
@@ -36,11 +39,17 @@ pub fn page(
     view: &View,
     book: &UsageBook,
     logs: &LogBook,
+    roles: &Roles,
 ) -> Value {
     let mut notes: Vec<String> = store.trouble().into_iter().chain(logs.trouble()).collect();
     let providers: Vec<CapacityProvider> = read(store, keys::CAPACITY_PROVIDERS, &mut notes);
     let instances: Vec<Instance> = read(store, keys::INSTANCES, &mut notes);
     let versions: Vec<FunctionVersion> = read(store, keys::VERSIONS, &mut notes);
+    if facts.auth == Auth::Off {
+        notes.push("--auth off: signatures, roles and policies are not looked at.".into());
+    } else {
+        deputies(store, &providers, roles, &mut notes);
+    }
     let versions: Vec<FunctionVersion> =
         versions.into_iter().filter(|version| !version.publication.configuration.is_on_demand()).collect();
     let usage = book.read();
@@ -134,6 +143,9 @@ pub fn page(
         "version": env!("CARGO_PKG_VERSION"),
         "endpoint": facts.endpoint,
         "serverId": facts.server_id,
+        "accountId": facts.home.account_id,
+        "region": facts.home.region,
+        "auth": if facts.auth == Auth::Off { "off" } else { "on" },
         "machine": {"architecture": machine::architecture().to_string(), "cpus": machine::cpus(), "memoryMiB": machine::memory_bytes() >> 20},
         "overCommitment": {
             "vCpus": ratio(u64::from(allocated_vcpus), machine::cpus() as u64),
@@ -151,6 +163,19 @@ pub fn page(
         })).collect::<Vec<_>>(),
         "notes": notes,
     })
+}
+
+/// Roles that somebody else's function could run with, were this AWS.
+fn deputies(store: &Store, providers: &[CapacityProvider], roles: &Roles, notes: &mut Vec<String>) {
+    let functions: Vec<Function> = read(store, keys::FUNCTIONS, notes);
+    let used: BTreeSet<&str> = functions
+        .iter()
+        .map(|function| function.configuration.role.as_str())
+        .chain(providers.iter().map(|provider| provider.operator_role_arn.as_str()))
+        .collect();
+    let open =
+        |arn: &&&str| roles.by_arn(arn).is_some_and(|role| ondol_core::policy::confused_deputy(&role.trust));
+    notes.extend(used.iter().filter(open).map(|arn| ondol_api::deputy(arn)));
 }
 
 /// Lambda (default) functions that have execution environments, or were invoked, since the server started.

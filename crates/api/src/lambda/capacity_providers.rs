@@ -15,6 +15,7 @@ use ondol_wire::lambda::types::{
     UpdateCapacityProviderRequest, UpdateCapacityProviderResponse,
 };
 
+use super::pass::Pass;
 use super::{page, view};
 use crate::context::Context;
 use crate::faults::{fault, invalid};
@@ -44,6 +45,7 @@ pub async fn create(
         last_modified_epoch_millis: context.now_epoch_millis(),
         name,
     };
+    Pass::of_provider(context, &provider.name, &provider.operator_role_arn).check(context)?;
     if provider.requirements.types().is_empty() {
         return Err(invalid(
             "No known instance type of the architecture is left by AllowedInstanceTypes and ExcludedInstanceTypes.",

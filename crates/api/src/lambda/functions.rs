@@ -43,7 +43,12 @@ pub async fn create(context: &Context, input: CreateFunctionRequest) -> Result<F
         code_signing::check_exists(context, arn)?;
         code_signing::check_package(context, Some(arn))?;
     }
-    let pass = Pass::of(context, input.role.as_deref(), input.capacity_provider_config.as_ref());
+    let pass = Pass::of_function(
+        context,
+        input.function_name.as_deref(),
+        input.role.as_deref(),
+        input.capacity_provider_config.as_ref(),
+    );
     pass.check(context)?;
     configuration::check_provider_arn(context, input.capacity_provider_config.as_ref())?;
     let settings = Settings {
@@ -269,7 +274,12 @@ pub async fn update_configuration(
         ("AcceleratorConfig", input.accelerator_config.is_some()),
         ("RuntimeConfig", input.runtime_config.is_some()),
     ])?;
-    let pass = Pass::of(context, input.role.as_deref(), input.capacity_provider_config.as_ref());
+    let pass = Pass::of_function(
+        context,
+        input.function_name.as_deref(),
+        input.role.as_deref(),
+        input.capacity_provider_config.as_ref(),
+    );
     pass.check(context)?;
     configuration::check_provider_arn(context, input.capacity_provider_config.as_ref())?;
     let settings = || Settings {
