@@ -13,6 +13,7 @@ use ondol_wire::fault::Fault;
 use ondol_wire::lambda::SERVICE;
 use ondol_wire::sigv4::{constant_time_equal, hex, hmac};
 use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 
 use crate::services::ServiceEndpoints;
 
@@ -34,6 +35,8 @@ pub struct Context {
     pub roles: Arc<Roles>,
     /// Who asks, and how they reached this server. Of one request; of nobody in between.
     pub asked: Option<Arc<Asked>>,
+    /// Environment variables in the order they were sent, which typed inputs lose and an answer names.
+    pub environment_as_sent: Option<String>,
     /// The origin of links in answers.
     origin: Arc<str>,
     /// What links to packages are signed with; new with every start.
@@ -70,6 +73,7 @@ impl Context {
             gatekeeper,
             roles,
             asked: None,
+            environment_as_sent: None,
             origin,
             link_secret: Arc::new(link_secret),
             changes: Arc::default(),
@@ -79,6 +83,12 @@ impl Context {
     /// The context of one request.
     pub fn of(&self, asked: Asked, origin: String) -> Self {
         Self { asked: Some(Arc::new(asked)), origin: origin.into(), ..self.clone() }
+    }
+
+    /// With what only the input as it was sent can tell.
+    pub fn with_sent(&self, input: &Map<String, Value>) -> Self {
+        let variables = input.get("Environment").and_then(|environment| environment.get("Variables"));
+        Self { environment_as_sent: variables.map(Value::to_string), ..self.clone() }
     }
 
     /// Where a package can be fetched for a while, by whoever holds the link.

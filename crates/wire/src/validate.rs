@@ -14,8 +14,18 @@ use crate::model::{Kind, Service, Shape, ShapeNumber};
 
 /// Checks an input object against its shape; every violation is named, in the model's order.
 pub fn validate(service: &Service, shape: ShapeNumber, input: &Map<String, Value>) -> Result<(), Fault> {
+    refuse(&violations(service, shape, input))
+}
+
+/// Every violation of an input object, in the model's order.
+pub fn violations(service: &Service, shape: ShapeNumber, input: &Map<String, Value>) -> Vec<String> {
     let mut violations = Vec::new();
     structure(service, shape, input, "", &mut violations);
+    violations
+}
+
+/// The answer to violations, if there are any.
+pub fn refuse(violations: &[String]) -> Result<(), Fault> {
     if violations.is_empty() {
         return Ok(());
     }
@@ -81,13 +91,16 @@ fn push_all(shape: &Shape, value: &Value, path: &str, out: &mut Vec<String>) {
 
 fn nested(what: &str, shape: &Shape, value: &Value, path: &str) -> String {
     let mut all = constraints(shape);
-    if shape.pattern.is_none() {
+    // As far as recordings tell: not where a member may be empty, nor for keys.
+    let may_be_empty = shape.pattern.is_some() && shape.min.is_none_or(|min| min == 0.0);
+    if what != "Map keys" && !may_be_empty {
         all.push("Member must not be null".into());
     }
     violation(&quoted(shape, value), path, &format!("{what} must satisfy constraint: [{}]", all.join(", ")))
 }
 
-fn violation(value: &str, path: &str, constraint: &str) -> String {
+/// One violation in the service's words. `value` comes quoted, or is `null`.
+pub fn violation(value: &str, path: &str, constraint: &str) -> String {
     format!("Value {value} at '{path}' failed to satisfy constraint: {constraint}")
 }
 
@@ -151,9 +164,9 @@ fn matches(pattern: &'static str, text: &str) -> bool {
     let mut compiled = COMPILED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let regex = compiled
         .entry(pattern)
-        .or_insert_with(|| Regex::new(&format!("^(?:{})$", rust_syntax(pattern))).ok());
+        .or_insert_with(|| Regex::new(&format!(r"\A(?:{})\z", rust_syntax(pattern))).ok());
     // A pattern this engine cannot read, or that it gives up on, refuses: open doors are worse than shut ones.
-    regex.as_ref().is_some_and(|regex| regex.is_match(text).unwrap_or(false)) && !text.ends_with('\n')
+    regex.as_ref().is_some_and(|regex| regex.is_match(text).unwrap_or(false))
 }
 
 /// A pattern of the model, which is written for Java, in the syntax and meaning of this engine: a plain hyphen

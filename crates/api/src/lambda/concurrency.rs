@@ -108,7 +108,14 @@ fn count(value: Option<i32>) -> u32 {
 
 /// A version or alias of a function that is there.
 fn qualified(context: &Context, name: Option<&str>, qualifier: Option<String>) -> Result<Named, Fault> {
-    names::named(context, name, qualifier)
+    let named = names::named(context, name, qualifier)?;
+    if context.store.get(&keys::function(&named.name)).is_none() {
+        return Err(match named.qualifier.as_deref().map(Qualifier::parse) {
+            Some(Qualifier::Alias(alias)) => holder::no_alias(context, &named.name, &alias),
+            _ => names::not_found(context, &named.name, named.qualifier.as_deref()),
+        });
+    }
+    Ok(named)
 }
 
 pub async fn put_provisioned(

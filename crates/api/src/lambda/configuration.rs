@@ -124,7 +124,7 @@ pub fn update(
     set(&mut to.timeout_seconds, settings.timeout.map(unsigned));
     set(&mut to.memory_size_mib, settings.memory_size.map(unsigned));
     if let Some(environment) = settings.environment {
-        to.environment = Some(check_environment(environment.variables.unwrap_or_default())?);
+        to.environment = Some(check_environment(context, environment.variables.unwrap_or_default())?);
     }
     if let Some(size) = settings.ephemeral_storage.and_then(|storage| storage.size).map(unsigned) {
         if size > EPHEMERAL_STORAGE_MIB_MAX {
@@ -264,8 +264,12 @@ fn check_runtime(runtime: &str) -> Result<(), Fault> {
     Ok(())
 }
 
-fn check_environment(variables: BTreeMap<String, String>) -> Result<BTreeMap<String, String>, Fault> {
-    let measured = serde_json::to_string(&variables).unwrap_or_default();
+fn check_environment(
+    context: &Context,
+    variables: BTreeMap<String, String>,
+) -> Result<BTreeMap<String, String>, Fault> {
+    let sent = context.environment_as_sent.clone();
+    let measured = sent.unwrap_or_else(|| serde_json::to_string(&variables).unwrap_or_default());
     if measured.len() > ENVIRONMENT_BYTES_MAX {
         return Err(invalid(format!(
             "Lambda was unable to configure your environment variables because the environment variables you have provided exceeded the 4KB limit. String measured: {measured}"

@@ -2,6 +2,7 @@
 
 use ondol_core::function::{Code, LayerReference};
 use ondol_core::layer::{LAYERS_MAX, Layer, LayerVersion};
+use ondol_core::runtime::{CREATABLE, LISTABLE, NEWER, RETIRED};
 use ondol_store::artifacts::{Pinned, UNZIPPED_BYTES_MAX};
 use ondol_store::{Precondition, Transaction, keys};
 use ondol_wire::fault::Fault;
@@ -12,6 +13,8 @@ use ondol_wire::lambda::types::{
     PublishLayerVersionResponse,
 };
 use ondol_wire::time::lambda_timestamp;
+use ondol_wire::validate::violation;
+use serde_json::{Map, Value};
 
 use super::packages::{self, S3Object, Source};
 use super::{page, view};
@@ -115,6 +118,28 @@ pub async fn list(context: &Context, input: ListLayersRequest) -> Result<ListLay
         .collect();
     let (layers, next_marker) = page(shown, input.marker.as_deref(), input.max_items);
     Ok(ListLayersResponse { next_marker, layers: Some(layers) })
+}
+
+/// Runtimes that layers cannot be for, worded as the service words them: it has lists of its own, where the model
+/// has another.
+pub fn unknown_runtimes(operation: &str, input: &Map<String, Value>) -> Vec<String> {
+    let mut found = Vec::new();
+    let set = |names: &[&str]| format!("Member must satisfy enum value set: [{}]", names.join(", "));
+    if let Some(Value::Array(given)) = input.get("CompatibleRuntimes") {
+        let names: Vec<&str> = given.iter().filter_map(Value::as_str).collect();
+        let known = |name: &&str| [CREATABLE, NEWER, RETIRED].iter().any(|list| list.contains(name));
+        if !names.iter().all(known) {
+            let value = format!("'[{}]'", names.join(", "));
+            found.push(violation(&value, "compatibleRuntimes", &set(CREATABLE)));
+        }
+    }
+    let listed = matches!(operation, "ListLayers" | "ListLayerVersions");
+    if let Some(Value::String(name)) = input.get("CompatibleRuntime").filter(|_| listed) {
+        if ![LISTABLE, CREATABLE, NEWER].iter().any(|list| list.contains(&name.as_str())) {
+            found.push(violation(&format!("'{name}'"), "compatibleRuntime", &set(LISTABLE)));
+        }
+    }
+    found
 }
 
 /// The newest first, as on AWS.

@@ -27,9 +27,11 @@ mod view;
 
 use ondol_wire::fault::Fault;
 use ondol_wire::lambda::SERVICE;
+use ondol_wire::model::Operation;
 use ondol_wire::rest_json::{Answer, match_operation, read_members, typed, write_output};
 use ondol_wire::sigv4::Headers;
-use ondol_wire::validate::validate;
+use ondol_wire::validate::{refuse, violations};
+use serde_json::{Map, Value};
 
 use crate::context::Context;
 use crate::faults::unsupported;
@@ -81,11 +83,10 @@ macro_rules! operations {
                 $($name => {
                     let input =
                         read_members(&SERVICE, &matched, call.query, |name| call.headers.get(name), call.body)?;
-                    if let Some(shape) = operation.input {
-                        validate(&SERVICE, shape, &input)?;
-                    }
+                    check(operation, &input)?;
                     rules::authorize(context, operation.name, $on, &input)?;
-                    let output = $function(context, typed(input)?).await?;
+                    let context = context.with_sent(&input);
+                    let output = $function(&context, typed(input)?).await?;
                     write_output(&SERVICE, operation, &output)
                 })*
                 other => Err(unsupported(format!(
@@ -96,6 +97,15 @@ macro_rules! operations {
     };
     (@support) => { Support::Works };
     (@support $why:literal) => { Support::Stores($why) };
+}
+
+/// The model's constraints, and those the service keeps beside it.
+fn check(operation: &Operation, input: &Map<String, Value>) -> Result<(), Fault> {
+    let mut found = layers::unknown_runtimes(operation.name, input);
+    if let Some(shape) = operation.input {
+        found.extend(violations(&SERVICE, shape, input));
+    }
+    refuse(&found)
 }
 
 operations! {

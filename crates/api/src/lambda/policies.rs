@@ -165,6 +165,10 @@ pub async fn get(context: &Context, input: GetPolicyRequest) -> Result<GetPolicy
 /// The function, version or alias whose policy an ARN stands for.
 fn of_arn(context: &Context, arn: Option<&str>) -> Result<Named, Fault> {
     let arn = arn.unwrap_or_default();
+    if !arn.contains(":function:") {
+        let text = format!("{arn} has no resource policy: functions, versions and aliases have.");
+        return Err(invalid(text));
+    }
     let Named { name, qualifier } = names::named(context, Some(arn), None)?;
     if FunctionReference::parse(arn).qualifier.as_deref() == Some(LATEST) {
         return Err(invalid("We currently do not support adding policies for $LATEST."));
