@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 from botocore.exceptions import BotoCoreError, ClientError
-from conftest import BIN, EXAMPLES, LATEST_PUBLISHED, ROOT, Server, zip_of
+from conftest import BIN, EXAMPLES, LATEST_PUBLISHED, ROOT, TRUST, Server, zip_of
 
 CONVERGE_SECONDS = 60
 HANDLER, FILES, _ = EXAMPLES["provided.al2023"]
@@ -45,6 +45,9 @@ class World:
     """A server, what was acknowledged by it, and what has not been answered."""
 
     def __init__(self, folder=None, environment=None, flags=()):
+        if environment and folder and not Path(folder, "ondol.db").exists():
+            # What a first start writes is not what a scenario is about.
+            Server(folder, *flags).stop()
         self.server = Server(folder, *flags, environment=environment)
         # A check that fails leaves no server behind.
         atexit.register(lambda: self.server.process.poll() is None and self.server.process.kill())
@@ -89,6 +92,8 @@ class World:
                 found["provider", provider["CapacityProviderArn"].rsplit(":", 1)[1]] = True
         for layer in client.list_layers()["Layers"]:
             found["layer", layer["LayerName"]] = layer["LatestMatchingVersion"]["Version"]
+        for role in self.server.make_client("iam").list_roles(PathPrefix="/crash/")["Roles"]:
+            found["role", role["RoleName"]] = role["Description"]
         for function in client.list_functions(FunctionVersion="ALL")["Functions"]:
             name, version = function["FunctionName"], function["Version"]
             try:
@@ -132,7 +137,8 @@ class World:
     # --- reality
 
     def environments(self):
-        return {e["id"]: v for v in self.status()["functionVersions"] for e in v["executionEnvironments"]}
+        status = self.status()
+        return {e["id"]: v for v in status["functionVersions"] + status["onDemand"] for e in v["executionEnvironments"]}
 
     def status(self):
         try:
@@ -274,9 +280,33 @@ def update_code(world, name, files):
     world.change(("function", name), sha(files), "update_function_code", FunctionName=name, ZipFile=zip_of(files))
 
 
+def create_role(world):
+    iam = world.server.make_client("iam")
+    world.asked = (("role", "maker"), "made")
+    try:
+        iam.create_role(RoleName="maker", Path="/crash/", Description="made", AssumeRolePolicyDocument=TRUST)
+    except BotoCoreError as error:
+        world.died(error)
+    world.settle_model(("role", "maker"), "made")
+
+
+def on_demand(world):
+    """A Lambda (default) function, and the environment its invocation starts."""
+    world.change(
+        ("function", "d"), sha(FILES), "create_function",
+        FunctionName="d", Runtime="provided.al2023", Handler=HANDLER, Role="arn:aws:iam::000000000000:role/r", Code={"ZipFile": zip_of(FILES)},
+    )  # fmt: skip
+    answered = world.call("invoke", FunctionName="d", Payload=json.dumps({"tag": "d", "wait_ms": 0}))
+    assert "FunctionError" not in answered, answered["Payload"].read()
+
+
+def delete_on_demand(world):
+    world.change(("function", "d"), None, "delete_function", FunctionName="d")
+
+
 def kill_environment(world):
     """An environment that dies by itself is replaced."""
-    victim = next(iter(world.environments()))
+    victim = next(e["id"] for v in world.status()["functionVersions"] for e in v["executionEnvironments"])
     kill_group(world, victim, last=True)
     wait(lambda: victim not in world.environments(), "the environment to be replaced")
     world.wait_converged()
@@ -315,6 +345,7 @@ def delete_layer(world):
 LIFE = [
     ("create a capacity provider", provider),
     ("publish a layer", layer),
+    ("create a role", create_role),
     ("create a function", lambda w: create(w, "f", FILES)),
     ("publish", lambda w: publish(w, "f")),
     ("scale", lambda w: scale(w, "f", 2, 4)),
@@ -322,6 +353,8 @@ LIFE = [
     ("publish again: roll over", lambda w: publish(w, "f")),
     ("publish a numbered version", lambda w: publish(w, "f", "1")),
     ("an environment dies: replace", kill_environment),
+    ("a Lambda (default) function", on_demand),
+    ("delete it", delete_on_demand),
     ("deactivate", lambda w: scale(w, "f", 0, 0)),
     ("reactivate", lambda w: scale(w, "f", 1, 2)),
     ("delete the function", lambda w: delete_function(w, "f")),
@@ -370,7 +403,7 @@ def trace(scenario):
     """Every point a scenario reaches, in order."""
     with tempfile.NamedTemporaryFile() as file:
         environment = {"ONDOL_CRASH_TRACE": file.name}
-        world = World(old_folder() if scenario == "migration" else None, environment)
+        world = World(old_folder() if scenario == "migration" else tempfile.mkdtemp(prefix="ondol-crash-"), environment)
         play(world, SCENARIOS[scenario], [""])
         world.server.remove()
         return list(dict.fromkeys(Path(file.name).read_text().split()))

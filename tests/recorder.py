@@ -47,7 +47,8 @@ COMMON = {
 UNNAMED = {"LastUpdateStatusReasonCode": {"Updating"}}
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 # Lambda's own text for a time: the shape is a plain string, its documentation says how it looks.
-LAMBDA_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+0000")
+# Provisioned concurrency has no milliseconds.
+LAMBDA_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3})?\+0000")
 
 lock = threading.Lock()
 answered = defaultdict(set)
@@ -110,6 +111,9 @@ def structure(shape, value, path, say, only=None):
         else:
             any_value(shape.members[names[wire]], inner, f"{path}.{wire}", say)
     for name in shape.required_members:
+        # The root user has neither, whatever the model demands of a user.
+        if shape.name == "User" and name in ("Path", "UserName"):
+            continue
         wire = shape.members[name].serialization.get("name", name)
         if wire in names and wire not in value:
             say(f"{path}.{wire}: required, and not there")
@@ -244,6 +248,9 @@ def xml_value(shape, element, path, say):
             else:
                 xml_value(shape.members[names[local(child)]], child, f"{path}.{local(child)}", say)
         for name in shape.required_members:
+        # The root user has neither, whatever the model demands of a user.
+        if shape.name == "User" and name in ("Path", "UserName"):
+            continue
             if shape.members[name].serialization.get("name", name) not in seen:
                 say(f"{path}.{name}: required, and not there")
     elif kind == "list":

@@ -146,6 +146,8 @@ def handler(event, context):
     names = [f["FunctionName"] for f in client.list_functions()["Functions"]]
     return [os.environ["AWS_LAMBDA_FUNCTION_NAME"] in names, os.environ["AWS_ACCESS_KEY_ID"][:4]]
 """
+    allow = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "lambda:ListFunctions", "Resource": "*"}]}
+    server.make_client("iam").put_role_policy(RoleName="r", PolicyName="list", PolicyDocument=json.dumps(allow))
     server.deploy("sdk", files, concurrency=1, Timeout=30)
     assert server.invoke("sdk") == (None, [True, "ASIA"])
 

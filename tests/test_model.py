@@ -145,7 +145,7 @@ def test_what_is_not_there_is_a_modelled_exception(model_server, operation):
     """Asked for something that is not there, an operation raises one of its model's own exceptions."""
     model = service("lambda").operation_model(operation)
     members = model.input_shape.required_members if model.input_shape else []
-    named = [name for name in members if name in ("FunctionName", "LayerName", "CapacityProviderName", "UUID", "CodeSigningConfigArn")]
+    named = [name for name in members if name in ("FunctionName", "LayerName", "CapacityProviderName", "UUID", "CodeSigningConfigArn", "ResourceArn")]
     if not named or operation.startswith(("Create", "Publish", "DeleteLayer")) and operation != "PublishVersion":
         assert not operation.startswith("Get") or operation == "GetAccountSettings" or "Arn" in operation, f"{operation} asks for something"
         return
@@ -153,6 +153,8 @@ def test_what_is_not_there_is_a_modelled_exception(model_server, operation):
     values = value_for(model.input_shape, chance(SEED)) | {named[0]: "not-there"}
     if named[0] == "CodeSigningConfigArn":
         values[named[0]] = "arn:aws:lambda:us-east-1:000000000000:code-signing-config:csc-" + "0" * 17
+    if named[0] == "ResourceArn":
+        values[named[0]] = "arn:aws:lambda:us-east-1:000000000000:function:not-there"
     if named[0] == "UUID":
         values[named[0]] = "00000000-0000-4000-8000-000000000000"
     if operation == "ListLayerVersions":

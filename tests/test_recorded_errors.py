@@ -156,7 +156,7 @@ class World:
         self.client.create_alias(FunctionName=name, Name="live", FunctionVersion="1")
         self.client.put_provisioned_concurrency_config(FunctionName=name, Qualifier=qualifier, ProvisionedConcurrentExecutions=2)
         get = lambda: self.client.get_provisioned_concurrency_config(FunctionName=name, Qualifier=qualifier)["Status"]
-        wait_until(lambda: get() == "READY", f"{name}'s provisioned concurrency")
+        wait_until(lambda: get() in ("READY", "FAILED"), f"{name}'s provisioned concurrency")
         return name
 
     def make_provisioned_version(self):

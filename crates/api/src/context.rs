@@ -1,9 +1,10 @@
 //! What every operation works with.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use ondol_core::identity::{Home, PublicationId};
 use ondol_core::quotas::Quotas;
+use ondol_core::throttle::{Group, Throttle};
 use ondol_failpoint::reach;
 use ondol_identity::{Asked, Gatekeeper, Roles};
 use ondol_observe::clock;
@@ -31,6 +32,7 @@ pub struct Context {
     pub quotas: Quotas,
     /// The services Ondol does not serve, where the operator says that they are.
     pub services: Arc<ServiceEndpoints>,
+    throttle: Arc<Mutex<Throttle>>,
     pub gatekeeper: Arc<Gatekeeper>,
     pub roles: Arc<Roles>,
     /// Who asks, and how they reached this server. Of one request; of nobody in between.
@@ -70,6 +72,7 @@ impl Context {
             home,
             quotas,
             services: Arc::new(services),
+            throttle: Arc::default(),
             gatekeeper,
             roles,
             asked: None,
@@ -89,6 +92,17 @@ impl Context {
     pub fn with_sent(&self, input: &Map<String, Value>) -> Self {
         let variables = input.get("Environment").and_then(|environment| environment.get("Variables"));
         Self { environment_as_sent: variables.map(Value::to_string), ..self.clone() }
+    }
+
+    /// Counts a request against its quota; refuses it when that is used up.
+    pub fn admit(&self, operation: &str) -> Result<(), Fault> {
+        let mut throttle = self.throttle.lock().unwrap_or_else(PoisonError::into_inner);
+        if throttle.admit(clock::wall(), Group::of(operation), &self.quotas) {
+            return Ok(());
+        }
+        Err(Fault::of(&SERVICE, "TooManyRequestsException", "Rate exceeded")
+            .with_member("Reason", "CallerRateLimitExceeded")
+            .with_header("retry-after", "1"))
     }
 
     /// Where a package can be fetched for a while, by whoever holds the link.

@@ -25,4 +25,5 @@ pub mod runtime;
 #[cfg(any(test, feature = "samples"))]
 pub mod samples;
 pub mod slots;
+pub mod throttle;
 pub mod time;

@@ -79,6 +79,7 @@ macro_rules! operations {
                 return Err(Fault::new("UnknownOperationException", 404, text));
             };
             let operation = matched.0;
+            context.admit(operation.name)?;
             match operation.name {
                 $($name => {
                     let input =
