@@ -111,9 +111,6 @@ def structure(shape, value, path, say, only=None):
         else:
             any_value(shape.members[names[wire]], inner, f"{path}.{wire}", say)
     for name in shape.required_members:
-        # The root user has neither, whatever the model demands of a user.
-        if shape.name == "User" and name in ("Path", "UserName"):
-            continue
         wire = shape.members[name].serialization.get("name", name)
         if wire in names and wire not in value:
             say(f"{path}.{wire}: required, and not there")
@@ -248,9 +245,9 @@ def xml_value(shape, element, path, say):
             else:
                 xml_value(shape.members[names[local(child)]], child, f"{path}.{local(child)}", say)
         for name in shape.required_members:
-        # The root user has neither, whatever the model demands of a user.
-        if shape.name == "User" and name in ("Path", "UserName"):
-            continue
+            # The root user has neither, whatever the model demands of a user.
+            if shape.name == "User" and name in ("Path", "UserName"):
+                continue
             if shape.members[name].serialization.get("name", name) not in seen:
                 say(f"{path}.{name}: required, and not there")
     elif kind == "list":

@@ -122,6 +122,9 @@ def text_for(shape, chance):
     about = shape.metadata
     if getattr(shape, "enum", None):
         return chance.choice(shape.enum)
+    if shape.name == "Runtime":
+        # Its enumeration is not the service's own; this one is in both.
+        return "python3.13"
     if "pattern" not in about:
         return "a" * max(about.get("min", 0), min(8, about.get("max", 8)))
     for _ in range(5000):

@@ -9,7 +9,7 @@ use ondol_failpoint::reach;
 use ondol_identity::{Asked, Gatekeeper, Roles};
 use ondol_observe::clock;
 use ondol_store::artifacts::Artifacts;
-use ondol_store::{Committed, Revision, Store, StoreError, Transaction};
+use ondol_store::{Committed, Revision, Store, StoreError, Transaction, Turn, Turns};
 use ondol_wire::fault::Fault;
 use ondol_wire::lambda::SERVICE;
 use ondol_wire::sigv4::{constant_time_equal, hex, hmac};
@@ -43,9 +43,8 @@ pub struct Context {
     origin: Arc<str>,
     /// What links to packages are signed with; new with every start.
     link_secret: Arc<[u8; 32]>,
-    /// One change at a time, so that a check and the write it allows see the same world. Held for the
-    /// time of one commit, never while a package is unpacked.
-    pub changes: Arc<tokio::sync::Mutex<()>>,
+    /// Taken for the time of one commit, never while a package is unpacked.
+    pub turns: Arc<Turns>,
 }
 
 impl std::fmt::Debug for Context {
@@ -79,7 +78,7 @@ impl Context {
             environment_as_sent: None,
             origin,
             link_secret: Arc::new(link_secret),
-            changes: Arc::default(),
+            turns: Arc::default(),
         }
     }
 
@@ -135,12 +134,31 @@ impl Context {
         self.store.all(prefix).map_err(|error| broken(&error))
     }
 
-    /// Builds a transaction from what is there and commits it; again if the control loops were faster.
+    /// Changes what looks at more than one resource: alone.
     pub async fn change<T>(
         &self,
-        mut build: impl FnMut() -> Result<(Transaction, T), Fault>,
+        build: impl FnMut() -> Result<(Transaction, T), Fault>,
     ) -> Result<T, Fault> {
-        let _one = self.changes.lock().await;
+        let turn = self.turns.alone().await;
+        self.commit(build, turn).await
+    }
+
+    /// Changes one resource and what belongs to it; others change beside it.
+    pub async fn change_of<T>(
+        &self,
+        name: &str,
+        build: impl FnMut() -> Result<(Transaction, T), Fault>,
+    ) -> Result<T, Fault> {
+        let turn = self.turns.of(name).await;
+        self.commit(build, turn).await
+    }
+
+    /// Builds a transaction from what is there and commits it; again if the control loops were faster.
+    async fn commit<T>(
+        &self,
+        mut build: impl FnMut() -> Result<(Transaction, T), Fault>,
+        _turn: Turn<'_>,
+    ) -> Result<T, Fault> {
         for _ in 0..ATTEMPTS_MAX {
             let (transaction, result) = build()?;
             reach("api.before-commit");
@@ -185,6 +203,6 @@ fn random() -> u64 {
     getrandom::u64().unwrap_or_default()
 }
 
-fn broken(error: &StoreError) -> Fault {
+pub fn broken(error: &StoreError) -> Fault {
     Fault::of(&SERVICE, "ServiceException", format!("The change couldn't be stored: {error}"))
 }

@@ -3,6 +3,7 @@
 //! It reads intent from the store and reality from the agent's reports, and writes states to the store and
 //! an assignment for the agent. Nothing here decides; nothing here is on the way of an invocation.
 
+mod documents;
 mod picture;
 mod system_logs;
 
@@ -27,6 +28,7 @@ use ondol_store::{Committed, Precondition, Store, StoreError, Transaction, keys}
 use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, watch};
 
+use documents::Documents;
 use system_logs::Deed;
 
 pub use picture::MachineFacts;
@@ -101,14 +103,16 @@ impl Control {
         let mut environments: BTreeMap<EnvironmentId, EnvironmentAssignment> = BTreeMap::new();
         let mut needs = BTreeMap::new();
         let mut memory = Memory::default();
+        let mut documents = Documents::default();
         let mut changed = self.store.watch();
         let mut generation = 0;
         loop {
             changed.mark_unchanged();
             self.reports.mark_unchanged();
             self.demand.mark_unchanged();
-            let wake_at = match self.picture(&environments, &needs) {
-                Ok(picture) => {
+            let wake_at = match documents.refresh(&self.store) {
+                Ok(()) => {
+                    let picture = self.picture(&documents, &environments, &needs);
                     let now = clock::policy();
                     let kept = picture.environments.clone();
                     let (plan, remembered) = decide(picture, memory, now, &mut self.coins);
@@ -125,7 +129,7 @@ impl Control {
                 }
                 Err(error) => {
                     notice::error(&format!("taking a picture of the store: {error}; trying again"));
-                    memory = Memory::default();
+                    (memory, documents) = (Memory::default(), Documents::default());
                     Some(clock::policy().plus_seconds(RETRY_SECONDS))
                 }
             };
@@ -145,9 +149,10 @@ impl Control {
 
     fn picture(
         &self,
+        documents: &Documents,
         environments: &BTreeMap<EnvironmentId, EnvironmentAssignment>,
         needs: &BTreeMap<EnvironmentId, Environment>,
-    ) -> Result<Picture, StoreError> {
+    ) -> Picture {
         let report = self.reports.borrow().clone();
         let environments = needs
             .iter()
@@ -167,7 +172,7 @@ impl Control {
             })
             .collect();
         let demand = self.demand.borrow().clone();
-        picture::take(&self.store, &self.home, environments, demand, (self.machine)())
+        picture::take(documents, &self.home, environments, demand, (self.machine)())
     }
 
     /// Carries a plan out in its order. Once the store refused a step, those that need it are left for the next

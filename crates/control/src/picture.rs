@@ -1,65 +1,65 @@
 //! One consistent look at everything the planner needs.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use ondol_core::capacity::{Environment, Instance, Machine, Picture};
-use ondol_core::capacity_provider::CapacityProvider;
-use ondol_core::function::{Function, FunctionVersion, Publication, VersionKey};
+use ondol_core::capacity::{Environment, Machine, Picture};
+use ondol_core::function::{FunctionVersion, Publication, VersionKey};
 use ondol_core::identity::{EnvironmentId, Home, LATEST, PublicationId};
 use ondol_core::on_demand::Demand;
-use ondol_store::{Store, StoreError, keys};
+
+use crate::documents::{Documents, Kind};
 
 /// What the binary knows of its machine.
 pub type MachineFacts = Machine;
 
+/// Versions that run on demand have no part in it but what is asked for.
 pub fn take(
-    store: &Store,
+    documents: &Documents,
     home: &Home,
     environments: BTreeMap<EnvironmentId, Environment>,
     demand: Demand,
     machine: Machine,
-) -> Result<Picture, StoreError> {
-    let providers: Vec<CapacityProvider> = store.all(keys::CAPACITY_PROVIDERS)?;
-    let versions: Vec<FunctionVersion> = store.all(keys::VERSIONS)?;
-    let functions: Vec<Function> = store.all(keys::FUNCTIONS)?;
-    let instances: Vec<Instance> = store.all(keys::INSTANCES)?;
+) -> Picture {
     let asked: BTreeSet<PublicationId> = demand
         .waiting
         .keys()
         .copied()
         .chain(environments.values().map(|environment| environment.publication))
         .collect();
-    let on_demand = if asked.is_empty() { BTreeMap::new() } else { on_demand(&asked, &functions, &versions) };
-    Ok(Picture {
+    let on_demand = if asked.is_empty() { BTreeMap::new() } else { on_demand(&asked, documents) };
+    let managed = |version: &&Arc<FunctionVersion>| !version.publication.configuration.is_on_demand();
+    let owned = |version: &Arc<FunctionVersion>| (version.key(), FunctionVersion::clone(version));
+    Picture {
         region: home.region.clone(),
-        providers: providers.into_iter().map(|provider| (provider.name.clone(), provider)).collect(),
-        versions: versions.into_iter().map(|version| (version.key(), version)).collect(),
-        functions_deleting: functions
-            .into_iter()
-            .filter(|function| function.deleting)
-            .map(|function| function.name)
-            .collect::<BTreeSet<_>>(),
-        instances: instances.into_iter().map(|instance| (instance.id.clone(), instance)).collect(),
+        providers: own(&documents.providers, |provider| provider.name.clone()),
+        versions: documents.versions.values().filter(managed).map(owned).collect(),
+        functions_deleting: documents.deleting.clone(),
+        instances: own(&documents.instances, |instance| instance.id.clone()),
         environments,
         demand,
         on_demand,
         machine,
-    })
+    }
+}
+
+fn own<T: Clone, K: Ord>(kind: &Kind<T>, key: impl Fn(&T) -> K) -> BTreeMap<K, T> {
+    kind.values().map(|document| (key(document), T::clone(document))).collect()
 }
 
 /// Those of Lambda (default) functions among these publications, as far as they are still what is to run.
 fn on_demand(
     asked: &BTreeSet<PublicationId>,
-    functions: &[Function],
-    versions: &[FunctionVersion],
+    documents: &Documents,
 ) -> BTreeMap<PublicationId, (VersionKey, Publication)> {
-    let latest = functions.iter().filter(|function| !function.deleting).filter_map(|function| {
+    let latest = documents.functions.values().filter(|function| !function.deleting).filter_map(|function| {
         let id = function.latest_publication.filter(|id| asked.contains(id))?;
         let key = VersionKey { function: function.name.clone(), version: LATEST.into() };
         Some((id, (key, function.publication()?)))
     });
-    let published = versions
-        .iter()
+    let published = documents
+        .versions
+        .values()
         .filter(|version| asked.contains(&version.publication.id))
         .filter(|version| version.publication.configuration.is_on_demand())
         .map(|version| (version.publication.id, (version.key(), version.publication.clone())));

@@ -214,6 +214,9 @@ pub struct FunctionVersion {
     pub last_modified_epoch_millis: i64,
     #[serde(default)]
     pub attached: Attached,
+    /// What `$LATEST` was when it was published, of a Lambda (default) function.
+    #[serde(default)]
+    pub published_from: Option<PublicationId>,
 }
 
 impl FunctionVersion {

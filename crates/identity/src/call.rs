@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ondol_core::identity::Home;
 use ondol_core::policy::{Caller, Context, Policy};
 use ondol_failpoint::reach;
-use ondol_store::{Committed, Store, StoreError, Transaction};
+use ondol_store::{Committed, Store, StoreError, Transaction, Turns};
 use ondol_wire::fault::Fault;
 use ondol_wire::query::{find_operation, read_input, write_output};
 use ondol_wire::rest_json::Answer;
@@ -17,6 +17,9 @@ use crate::{Authorizer, Roles, Sessions, sts};
 /// Tries of a change whose document changed under it.
 const ATTEMPTS_MAX: usize = 20;
 
+/// Roles and policies change one after the other: most changes look at several of them.
+const TURN: &str = "iam";
+
 /// What every operation works with.
 #[derive(Debug, Clone)]
 pub struct Identity {
@@ -26,7 +29,7 @@ pub struct Identity {
     pub sessions: Arc<Sessions>,
     pub authorizer: Authorizer,
     /// One change at a time, shared with the other services that change the store.
-    pub changes: Arc<tokio::sync::Mutex<()>>,
+    pub turns: Arc<Turns>,
 }
 
 /// Who asks, as the signature showed, and what is known of the request besides.
@@ -71,7 +74,7 @@ impl Identity {
         &self,
         mut build: impl FnMut() -> Result<(Transaction, T), Fault>,
     ) -> Result<T, Fault> {
-        let _one = self.changes.lock().await;
+        let _turn = self.turns.of(TURN).await;
         for _ in 0..ATTEMPTS_MAX {
             let (transaction, result) = build()?;
             let puts = transaction.puts.iter().map(|(key, _)| key.clone());

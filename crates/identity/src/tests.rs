@@ -54,7 +54,7 @@ fn server_with(enforcement: Enforcement) -> Server {
         authorizer: Authorizer::new(Arc::clone(&roles), enforcement),
         roles,
         sessions: Arc::new(Sessions::new([7; 32], 1)),
-        changes: Arc::default(),
+        turns: Arc::default(),
     };
     Server { identity, folder }
 }

@@ -1,6 +1,7 @@
 //! Names to publications: an immutable snapshot, kept fresh by the store's change feed.
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
@@ -57,11 +58,46 @@ struct FunctionRoutes {
     running: Arc<AtomicU32>,
 }
 
+/// Cut into parts by a hash of the name, so that a change copies one part and not all of them.
+#[derive(Debug, Clone)]
+struct Functions(Vec<Arc<Part>>);
+
+type Part = HashMap<Arc<str>, Arc<FunctionRoutes>>;
+
+const PARTS: usize = 256;
+
+impl Default for Functions {
+    fn default() -> Self {
+        Self((0..PARTS).map(|_| Arc::default()).collect())
+    }
+}
+
+impl Functions {
+    fn place(name: &str) -> usize {
+        let mut hasher = DefaultHasher::new();
+        name.hash(&mut hasher);
+        usize::try_from(hasher.finish() % PARTS as u64).unwrap_or_default()
+    }
+
+    fn get(&self, name: &str) -> Option<&Arc<FunctionRoutes>> {
+        self.0[Self::place(name)].get(name)
+    }
+
+    /// Puts or takes away the routes of a function; gives those that were there.
+    fn set(&mut self, name: &str, routes: Option<FunctionRoutes>) -> Option<Arc<FunctionRoutes>> {
+        let part = Arc::make_mut(&mut self.0[Self::place(name)]);
+        match routes {
+            Some(routes) => part.insert(name.into(), Arc::new(routes)),
+            None => part.remove(name),
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 struct Snapshot {
-    functions: HashMap<String, Arc<FunctionRoutes>>,
-    /// What functions without reserved concurrency share.
-    unreserved: u32,
+    functions: Functions,
+    /// What functions have reserved, all together.
+    reserved: u32,
 }
 
 /// Shared by all shards; reading it takes no lock.
@@ -86,7 +122,7 @@ impl Directory {
 
     /// What functions without reserved concurrency share.
     pub fn unreserved(&self) -> u32 {
-        self.snapshot.load().unreserved
+        self.concurrent_executions.saturating_sub(self.snapshot.load().reserved)
     }
 
     /// The resource policy of what is invoked. `None` also where there is no such function.
@@ -153,7 +189,8 @@ impl Directory {
                     names.dedup();
                     let newest = events.last().map_or(at, |change| change.revision);
                     if !names.is_empty() {
-                        self.update(&store, self.snapshot.load().functions.clone(), &names);
+                        let before = self.snapshot.load();
+                        self.update(&store, (before.functions.clone(), before.reserved), &names);
                     }
                     newest
                 }
@@ -167,24 +204,22 @@ impl Directory {
         let keys: Vec<String> =
             store.scan(keys::FUNCTIONS, None, usize::MAX).into_iter().map(|(key, _)| key).collect();
         let names: Vec<&str> = keys.iter().filter_map(|key| keys::function_of(key)).collect();
-        self.update(store, HashMap::new(), &names);
+        self.update(store, (Functions::default(), 0), &names);
         revision
     }
 
     /// Reads these functions anew and swaps the snapshot once.
-    fn update(&self, store: &Store, mut functions: HashMap<String, Arc<FunctionRoutes>>, names: &[&str]) {
+    fn update(&self, store: &Store, (mut functions, mut reserved): (Functions, u32), names: &[&str]) {
         let before = self.snapshot.load();
         for name in names {
             // What runs goes on being counted, whatever changed.
-            let running = before.functions.get(*name).map(|routes| Arc::clone(&routes.running));
-            match read(store, name, running.unwrap_or_default()) {
-                Some(routes) => drop(functions.insert((*name).to_owned(), Arc::new(routes))),
-                None => drop(functions.remove(*name)),
-            }
+            let running = before.functions.get(name).map(|routes| Arc::clone(&routes.running));
+            let fresh = read(store, name, running.unwrap_or_default());
+            reserved += fresh.as_ref().and_then(|routes| routes.reserved).unwrap_or(0);
+            let stale = functions.set(name, fresh);
+            reserved -= stale.and_then(|routes| routes.reserved).unwrap_or(0);
         }
-        let reserved: u32 = functions.values().filter_map(|routes| routes.reserved).sum();
-        let unreserved = self.concurrent_executions.saturating_sub(reserved);
-        self.snapshot.store(Arc::new(Snapshot { functions, unreserved }));
+        self.snapshot.store(Arc::new(Snapshot { functions, reserved }));
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, bail};
 use ondol_store::artifacts::Artifacts;
 use ondol_store::backup::{self, Manifest};
-use ondol_store::{Store, StoreError};
+use ondol_store::{Store, StoreError, Turns};
 
 use crate::{access_keys, admin, documents, server};
 
@@ -35,7 +35,7 @@ pub fn restore(data_dir: &Path, file: &Path) -> Result<Manifest> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let restorer = |store| -> Result<Restorer> {
         let artifacts = Artifacts::open(data_dir.join("artifacts"))?;
-        Ok(Restorer { store, artifacts, data_dir: data_dir.to_owned(), changes: Arc::default() })
+        Ok(Restorer { store, artifacts, data_dir: data_dir.to_owned(), turns: Arc::default() })
     };
     match Store::open(data_dir) {
         Err(StoreError::Damaged { .. }) => {}
@@ -79,7 +79,7 @@ pub struct Restorer {
     pub artifacts: Artifacts,
     pub data_dir: PathBuf,
     /// Held by whoever changes documents by the API.
-    pub changes: Arc<tokio::sync::Mutex<()>>,
+    pub turns: Arc<Turns>,
 }
 
 impl Restorer {
@@ -87,7 +87,7 @@ impl Restorer {
         let artifacts = self.artifacts.clone();
         let checked = tokio::task::spawn_blocking(move || backup::read(&file, &artifacts)).await??;
         {
-            let _one = self.changes.lock().await;
+            let _turn = self.turns.alone().await;
             checked.commit(&self.store).await?;
         }
         // After the documents: a restore that was refused takes no key that works.

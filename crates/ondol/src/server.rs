@@ -300,21 +300,22 @@ async fn run(arguments: &Up, output: Output, parts: Parts) -> Result<()> {
     };
     let doors = (gatekeeper, Arc::clone(&roles));
     let context = Context::new(store.clone(), artifacts.clone(), home.clone(), quotas, services, doors);
-    let changes = Arc::clone(&context.changes);
+    let change_turns = Arc::clone(&context.turns);
     let identity = Identity {
         store: store.clone(),
         home: home.clone(),
         roles,
         sessions,
         authorizer,
-        changes: Arc::clone(&changes),
+        turns: Arc::clone(&change_turns),
     };
     let api = Api { context, identity: Arc::new(identity), pages: Arc::new(pages) };
     let turns = Arc::new(Semaphore::new(API_CALLS_AT_ONCE as usize));
     tokio::spawn(serve_api(api, api_calls, Arc::clone(&turns)));
     tokio::spawn(housekeeping::collect_usage(book));
     tokio::spawn(housekeeping::collect_packages(store.clone(), artifacts.clone(), assignments.subscribe()));
-    let restorer = Restorer { store: store.clone(), artifacts, data_dir: data_dir.clone(), changes };
+    let restorer =
+        Restorer { store: store.clone(), artifacts, data_dir: data_dir.clone(), turns: change_turns };
     tokio::spawn(admin::serve(admin::listen(&data_dir)?, restorer));
     let any_architecture = arguments.any_architecture;
     let epoch = ondol_observe::clock::wall().0;

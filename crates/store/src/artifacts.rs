@@ -7,6 +7,7 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Component, Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use ondol_failpoint::reach;
@@ -48,6 +49,7 @@ impl ArtifactError {
 pub struct Artifacts {
     folder: PathBuf,
     pins: Arc<Pins>,
+    zipped_bytes: Arc<AtomicU64>,
 }
 
 #[derive(Debug, Default)]
@@ -92,11 +94,18 @@ impl Artifacts {
             let path = folder.join(inner);
             fs::create_dir_all(&path).map_err(|error| ArtifactError::Folder(path, error))?;
         }
-        let artifacts = Self { folder, pins: Arc::default() };
+        let zips = fs::read_dir(folder.join("zip")).into_iter().flatten().flatten();
+        let zipped: u64 = zips.filter_map(|entry| entry.metadata().ok()).map(|found| found.len()).sum();
+        let artifacts = Self { folder, pins: Arc::default(), zipped_bytes: Arc::new(zipped.into()) };
         // What an earlier server was unpacking when it died.
         let incoming = artifacts.incoming();
         let _ = fs::remove_dir_all(&incoming).and_then(|()| fs::create_dir(&incoming));
         Ok(artifacts)
+    }
+
+    /// Bytes of all packages that are here, those no longer needed included until they are removed.
+    pub fn zipped_bytes(&self) -> u64 {
+        self.zipped_bytes.load(Ordering::Relaxed)
     }
 
     fn incoming(&self) -> PathBuf {
@@ -123,6 +132,16 @@ impl Artifacts {
         Pinned { sha256, pins: Arc::clone(&self.pins) }
     }
 
+    /// The package of these bytes, if it is here: for packages that are soon hashed.
+    pub fn known(&self, bytes: &[u8]) -> Option<Pinned> {
+        let pinned = self.pin(hex(&Sha256::digest(bytes)));
+        self.is_here(&pinned.sha256).then_some(pinned)
+    }
+
+    fn is_here(&self, sha256: &str) -> bool {
+        self.unpacked(sha256).exists() && self.zip(sha256).exists()
+    }
+
     /// Checks, unpacks and keeps a package under the hash of its bytes. Blocking: call it off the hot path.
     pub fn put(&self, bytes: &[u8]) -> Result<Pinned, ArtifactError> {
         if bytes.len() > ZIPPED_BYTES_MAX {
@@ -130,7 +149,7 @@ impl Artifacts {
         }
         let sha256 = hex(&Sha256::digest(bytes));
         let pinned = self.pin(sha256.clone());
-        if !(self.unpacked(&sha256).exists() && self.zip(&sha256).exists()) {
+        if !self.is_here(&sha256) {
             self.unpack(&sha256, bytes)?;
         }
         Ok(pinned)
@@ -165,6 +184,7 @@ impl Artifacts {
             for folder in ["zip", "unpacked"].map(|inner| self.folder.join(inner)) {
                 File::open(&folder).and_then(|open| open.sync_all()).map_err(at(&folder))?;
             }
+            self.zipped_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
             reach("artifacts.after-renames");
             Ok(())
         });
@@ -222,7 +242,11 @@ impl Artifacts {
                 }
                 // Out of its place in one step: what has the name of a package is whole, whenever we die.
                 let leaving = self.incoming().join(format!("leaving-{inner}-{name}"));
+                let bytes = entry.metadata().map_or(0, |found| found.len());
                 if fs::rename(entry.path(), &leaving).is_ok() {
+                    if inner == "zip" {
+                        self.zipped_bytes.fetch_sub(bytes, Ordering::Relaxed);
+                    }
                     taken.push(leaving);
                 }
             }

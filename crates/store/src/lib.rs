@@ -8,6 +8,9 @@ pub mod backup;
 pub mod keys;
 mod migrations;
 mod sqlite;
+mod turns;
+
+pub use turns::{Turn, Turns};
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

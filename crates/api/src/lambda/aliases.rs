@@ -23,7 +23,7 @@ pub async fn create(context: &Context, input: CreateAliasRequest) -> Result<Alia
     let weights = input.routing_config.and_then(|routing| routing.additional_version_weights);
     let key = keys::alias(&function, &name);
     context
-        .change(|| {
+        .change_of(&function, || {
             names::living_function(context, &function)?;
             version_must_exist(context, &function, &version)?;
             let weights = weights.clone().unwrap_or_default();
@@ -60,7 +60,7 @@ pub async fn update(context: &Context, input: UpdateAliasRequest) -> Result<Alia
     let name = input.name.unwrap_or_default();
     let key = keys::alias(&function, &name);
     context
-        .change(|| {
+        .change_of(&function, || {
             let missing = || {
                 let arn = context.home.function_arn(&function, Some(&name));
                 fault("ResourceNotFoundException", format!("Alias not found: {arn}"))
@@ -99,7 +99,7 @@ pub async fn delete(context: &Context, input: DeleteAliasRequest) -> Result<(), 
     let function = names::unqualified(context, input.function_name.as_deref())?;
     let key = keys::alias(&function, &input.name.unwrap_or_default());
     context
-        .change(|| {
+        .change_of(&function, || {
             names::function(context, &function)?;
             Ok((Transaction::default().delete(key.clone()), ()))
         })

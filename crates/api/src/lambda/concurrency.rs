@@ -129,7 +129,7 @@ pub async fn put_provisioned(
         ));
     }
     let requested = count(input.provisioned_concurrent_executions);
-    let stored = holder::change(context, &named, |holder| {
+    let stored = holder::change_alone(context, &named, |holder| {
         let (function, _) = names::living_function(context, &named.name)?;
         if !function.configuration.is_on_demand() {
             return Err(invalid(

@@ -15,7 +15,7 @@ use super::configuration::{self, Settings, refuse};
 use super::names::{self, Found, Named};
 use super::packages::{self, S3Object, Source};
 use super::pass::Pass;
-use super::{code_signing, page, versions, view};
+use super::{code_signing, page_size, versions, view};
 use crate::context::{Context, publication_id, uuid};
 use crate::faults::{fault, invalid};
 
@@ -82,7 +82,7 @@ pub async fn create(context: &Context, input: CreateFunctionRequest) -> Result<F
         s3: S3Object::of(given.s3_bucket, given.s3_key, given.s3_object_version),
     };
     let (code, _pinned) = packages::store(context, source, "function code").await?;
-    check_storage(context, &code)?;
+    check_storage(context)?;
     let _sizes = super::layers::check_size(context, &code, &configuration.layers).await?;
     let publishes = input.publish == Some(true) || input.publish_to.is_some();
     let function = Function {
@@ -102,7 +102,7 @@ pub async fn create(context: &Context, input: CreateFunctionRequest) -> Result<F
     };
     let key = keys::function(&function.name);
     context
-        .change(|| {
+        .change_of(&function.name, || {
             if context.store.get(&key).is_some() {
                 return Err(already_exists(&function.name));
             }
@@ -120,6 +120,8 @@ pub async fn create(context: &Context, input: CreateFunctionRequest) -> Result<F
             }
             shown = view::being_created(shown);
             if function.configuration.is_on_demand() {
+                // Also where it was published at once, the function itself is what was created.
+                shown.function_arn = Some(context.home.function_arn(&function.name, None));
                 shown.last_update_status = None;
                 // Becoming Active is a change of its own.
                 shown.revision_id = Some(uuid());
@@ -130,10 +132,9 @@ pub async fn create(context: &Context, input: CreateFunctionRequest) -> Result<F
 }
 
 /// All packages together stay within the account's storage.
-fn check_storage(context: &Context, code: &Code) -> Result<(), Fault> {
-    let used = super::account::code_bytes(context)?;
+fn check_storage(context: &Context) -> Result<(), Fault> {
     let limit = context.quotas.code_storage_bytes;
-    if used.saturating_add(code.size_bytes) > limit {
+    if context.artifacts.zipped_bytes() > limit {
         return Err(fault(
             "CodeStorageExceededException",
             format!("Code storage limit exceeded: the account's packages may have {limit} bytes together."),
@@ -242,7 +243,7 @@ pub async fn update_code(
         s3: S3Object::of(input.s3_bucket, input.s3_key, input.s3_object_version),
     };
     let (code, _pinned) = packages::store(context, source, "function code").await?;
-    check_storage(context, &code)?;
+    check_storage(context)?;
     let _layers = super::layers::check_size(context, &code, &function.configuration.layers).await?;
     let settings = || Settings { architectures: input.architectures.clone(), ..Settings::default() };
     let publishes = input.publish == Some(true) || input.publish_to.is_some();
@@ -324,15 +325,15 @@ async fn change_latest(
     mut apply: impl FnMut(&mut Function) -> Result<Option<versions::Published>, Fault>,
 ) -> Result<FunctionConfiguration, Fault> {
     context
-        .change(|| {
+        .change_of(name, || {
             let (mut function, revision) = names::living_function(context, name)?;
             check_revision(&function, revision_id)?;
             function.revision_id = uuid();
             function.last_modified_epoch_millis = context.now_epoch_millis();
-            let published = apply(&mut function)?;
             if function.configuration.is_on_demand() {
                 function.latest_publication = Some(publication_id());
             }
+            let published = apply(&mut function)?;
             let mut shown = view::latest(&context.home, &function, false);
             let mut transaction = replace(&function, revision);
             if function.configuration.is_on_demand() && !dry_run {
@@ -370,7 +371,7 @@ pub async fn delete(
 ) -> Result<DeleteFunctionResponse, Fault> {
     let named = names::named(context, input.function_name.as_deref(), input.qualifier)?;
     let status_code = context
-        .change(|| match named.qualifier.as_deref().map(Qualifier::parse) {
+        .change_of(&named.name, || match named.qualifier.as_deref().map(Qualifier::parse) {
             Some(Qualifier::Latest) => {
                 Err(invalid("$LATEST version cannot be deleted without deleting the function."))
             }
@@ -441,22 +442,65 @@ fn delete_whole(context: &Context, name: &str) -> Result<(Transaction, i32), Fau
     Ok((transaction, if is_on_demand { GONE } else { GOING }))
 }
 
+/// Only what the page shows is read.
 pub async fn list(context: &Context, input: ListFunctionsRequest) -> Result<ListFunctionsResponse, Fault> {
-    let functions: Vec<Function> = context.all(keys::FUNCTIONS)?;
-    let mut shown = Vec::new();
-    for function in functions {
-        let key = keys::versions_of(&function.name);
-        shown.push((key.clone(), view::latest(&context.home, &function, input.function_version.is_some())));
-        if input.function_version.is_some() {
-            for version in context.all::<FunctionVersion>(&key)? {
-                shown.push((
-                    keys::version(&version.function, &version.version),
-                    view::version(&context.home, &version),
-                ));
+    let wants_versions = input.function_version.is_some();
+    let mut page = Page { size: page_size(input.max_items), functions: Vec::new(), last: String::new() };
+    let mut after = None;
+    let mut is_whole = true;
+    // A marker is the last item's place: a function's name, or that and a version's.
+    if let Some(marker) = input.marker.as_deref() {
+        let (name, version) = match marker.split_once('/') {
+            Some((name, version)) => (name, Some(version)),
+            None => (marker, None),
+        };
+        if wants_versions {
+            is_whole = page.push_versions(context, name, version)?;
+        }
+        after = Some(keys::function(name));
+    }
+    while is_whole {
+        let next = context.store.scan(keys::FUNCTIONS, after.as_deref(), 1).into_iter().next();
+        let Some((key, stored)) = next else { break };
+        let function: Function = stored.read(&key).map_err(|error| crate::context::broken(&error))?;
+        let shown = view::latest(&context.home, &function, wants_versions);
+        is_whole = page.push(shown, function.name.clone())
+            && (!wants_versions || page.push_versions(context, &function.name, None)?);
+        after = Some(key);
+    }
+    let next_marker = (!is_whole).then_some(page.last);
+    Ok(ListFunctionsResponse { functions: Some(page.functions), next_marker })
+}
+
+/// One page of functions, and the place of its last.
+struct Page {
+    size: usize,
+    functions: Vec<FunctionConfiguration>,
+    last: String,
+}
+
+impl Page {
+    /// False if there was no room for it.
+    fn push(&mut self, shown: FunctionConfiguration, place: String) -> bool {
+        if self.functions.len() == self.size {
+            return false;
+        }
+        self.functions.push(view::in_listing(shown));
+        self.last = place;
+        true
+    }
+
+    fn push_versions(&mut self, context: &Context, name: &str, after: Option<&str>) -> Result<bool, Fault> {
+        let prefix = keys::versions_of(name);
+        let after = after.map(|version| format!("{prefix}{version}"));
+        for (key, stored) in context.store.scan(&prefix, after.as_deref(), usize::MAX) {
+            let version: FunctionVersion =
+                stored.read(&key).map_err(|error| crate::context::broken(&error))?;
+            let place = format!("{name}/{}", key.strip_prefix(&prefix).unwrap_or_default());
+            if !self.push(view::version(&context.home, &version), place) {
+                return Ok(false);
             }
         }
+        Ok(true)
     }
-    let (functions, next_marker) = page(shown, input.marker.as_deref(), input.max_items);
-    let functions = functions.into_iter().map(view::in_listing).collect();
-    Ok(ListFunctionsResponse { functions: Some(functions), next_marker })
 }

@@ -150,6 +150,21 @@ impl Holder {
     }
 }
 
+/// Changes what hangs on one qualifier, alone: what is checked is of the whole account.
+pub async fn change_alone<T>(
+    context: &Context,
+    named: &names::Named,
+    mut apply: impl FnMut(&mut Holder) -> Result<T, Fault>,
+) -> Result<T, Fault> {
+    context
+        .change(|| {
+            let mut holder = find(context, &named.name, named.qualifier.as_deref())?;
+            let result = apply(&mut holder)?;
+            Ok((holder.replace(), result))
+        })
+        .await
+}
+
 /// Changes what hangs on one qualifier.
 pub async fn change<T>(
     context: &Context,
@@ -157,7 +172,7 @@ pub async fn change<T>(
     mut apply: impl FnMut(&mut Holder) -> Result<T, Fault>,
 ) -> Result<T, Fault> {
     context
-        .change(|| {
+        .change_of(&named.name, || {
             let mut holder = find(context, &named.name, named.qualifier.as_deref())?;
             let result = apply(&mut holder)?;
             Ok((holder.replace(), result))

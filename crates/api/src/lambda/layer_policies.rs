@@ -45,7 +45,7 @@ pub async fn add(
     input: AddLayerVersionPermissionRequest,
 ) -> Result<AddLayerVersionPermissionResponse, Fault> {
     context
-        .change(|| {
+        .change_of(input.layer_name.as_deref().unwrap_or_default(), || {
             let (mut version, revision) = find(context, input.layer_name.as_deref(), input.version_number)?;
             check_revision(&version, input.revision_id.as_deref())?;
             let arn = context.home.layer_version_arn(&version.name, version.version);
@@ -99,7 +99,7 @@ pub async fn get(
 pub async fn remove(context: &Context, input: RemoveLayerVersionPermissionRequest) -> Result<(), Fault> {
     let sid = input.statement_id.clone().unwrap_or_default();
     context
-        .change(|| {
+        .change_of(input.layer_name.as_deref().unwrap_or_default(), || {
             let (mut version, revision) = find(context, input.layer_name.as_deref(), input.version_number)?;
             check_revision(&version, input.revision_id.as_deref())?;
             if !version.policy.iter().any(|statement| statement.sid == sid) {

@@ -33,7 +33,7 @@ pub async fn publish(
     };
     let (code, _pinned) = packages::store(context, source, "layer version content").await?;
     let published = context
-        .change(|| {
+        .change_of(&name, || {
             let key = keys::layer(&name);
             let (layer, unchanged) = match context.document::<Layer>(&key)? {
                 Some((layer, revision)) => (layer, Precondition::Unchanged(key.clone(), revision)),
@@ -94,7 +94,9 @@ pub async fn get_by_arn(
 pub async fn delete(context: &Context, input: DeleteLayerVersionRequest) -> Result<(), Fault> {
     let name = name_of(context, input.layer_name.as_deref())?;
     let number = number_of(input.version_number)?;
-    context.change(|| Ok((Transaction::default().delete(keys::layer_version(&name, number)), ()))).await
+    context
+        .change_of(&name, || Ok((Transaction::default().delete(keys::layer_version(&name, number)), ())))
+        .await
 }
 
 pub async fn list(context: &Context, input: ListLayersRequest) -> Result<ListLayersResponse, Fault> {

@@ -197,14 +197,19 @@ operations! {
     "GetAccountSettings" => account::settings, on On::Everything;
 }
 
+/// How many items a page has, as on AWS: what is asked for, up to fifty.
+fn page_size(max_items: Option<i32>) -> usize {
+    const PAGE_MAX: usize = 50;
+    max_items.and_then(|items| usize::try_from(items).ok()).unwrap_or(PAGE_MAX).min(PAGE_MAX)
+}
+
 /// One page of a listing, in the order of its keys: the items after `marker`, and the next marker if there are more.
 fn page<T>(
     mut items: Vec<(String, T)>,
     marker: Option<&str>,
     max_items: Option<i32>,
 ) -> (Vec<T>, Option<String>) {
-    const PAGE_MAX: usize = 50;
-    let size = max_items.and_then(|items| usize::try_from(items).ok()).unwrap_or(PAGE_MAX).min(PAGE_MAX);
+    let size = page_size(max_items);
     items.sort_by(|a, b| a.0.cmp(&b.0));
     let mut rest = items.into_iter().filter(|(key, _)| marker.is_none_or(|marker| key.as_str() > marker));
     let mut page = Vec::new();

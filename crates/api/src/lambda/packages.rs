@@ -10,6 +10,9 @@ use ondol_wire::uri::percent_encode;
 use crate::context::Context;
 use crate::faults::{fault, invalid};
 
+/// A package of this size is hashed sooner than another thread is woken.
+const HASHED_HERE_BYTES_MAX: usize = 64 << 10;
+
 /// Where a package comes from: exactly one of the two.
 #[derive(Debug, Default)]
 pub struct Source {
@@ -48,6 +51,11 @@ pub async fn store(context: &Context, source: Source, what: &str) -> Result<(Cod
     };
     let size_bytes = bytes.len() as u64;
     let artifacts = context.artifacts.clone();
+    if bytes.len() <= HASHED_HERE_BYTES_MAX {
+        if let Some(pinned) = artifacts.known(&bytes) {
+            return Ok((Code { sha256: pinned.sha256.clone(), size_bytes }, pinned));
+        }
+    }
     let stored = tokio::task::spawn_blocking(move || artifacts.put(&bytes)).await;
     match stored {
         Ok(Ok(pinned)) => Ok((Code { sha256: pinned.sha256.clone(), size_bytes }, pinned)),

@@ -77,7 +77,7 @@ pub async fn put_recursion(
     let allows = input.recursive_loop.as_deref() == Some("Allow");
     let wanted = if allows { RecursiveLoop::Allow } else { RecursiveLoop::Terminate };
     context
-        .change(|| {
+        .change_of(&name, || {
             let (mut function, revision) = names::living_function(context, &name)?;
             function.recursive_loop = wanted;
             Ok((functions::replace(&function, revision), ()))

@@ -26,7 +26,7 @@ pub async fn put(
     };
     check(scaling)?;
     let state = context
-        .change(|| {
+        .change_of(&name, || {
             let (mut version, revision) = find(context, &name, &qualifier)?;
             if version.state == VersionState::Deleting {
                 return Err(being_deleted());

@@ -46,7 +46,7 @@ pub async fn publish(
 ) -> Result<FunctionConfiguration, Fault> {
     let name = names::unqualified(context, input.function_name.as_deref())?;
     context
-        .change(|| {
+        .change_of(&name, || {
             let (mut function, revision) = names::living_function(context, &name)?;
             functions::check_revision(&function, input.revision_id.as_deref())?;
             let current = view::code_sha256(&function.code);
@@ -74,6 +74,10 @@ fn unchanged(context: &Context, function: &Function) -> Result<Option<FunctionVe
     let versions: Vec<FunctionVersion> = context.all(&keys::versions_of(&function.name))?;
     let newest = versions.into_iter().rfind(|version| !version.is_latest_published());
     Ok(newest.filter(|version| {
+        // On demand an update counts, though it changed nothing.
+        if let Some(latest) = function.latest_publication {
+            return version.published_from == Some(latest);
+        }
         version.publication.code == function.code
             && version.publication.configuration == function.configuration
             && version.state != VersionState::Deleting
@@ -124,6 +128,7 @@ pub fn prepare(
         revision_id: uuid(),
         last_modified_epoch_millis: context.now_epoch_millis(),
         attached: Attached::default(),
+        published_from: None,
     };
     let Some((before, revision)) = existing else {
         return Ok(Published { version: fresh, precondition: Precondition::Absent(key) });
@@ -188,6 +193,7 @@ fn on_demand(
         function: function.name.clone(),
         version: number,
         description: description.unwrap_or_else(|| function.configuration.description.clone()),
+        published_from: function.latest_publication,
         serving: Some(publication.clone()),
         publication,
         state: VersionState::Active,

@@ -47,6 +47,7 @@ fn version(function: &str, id: u128) -> FunctionVersion {
         revision_id: String::new(),
         last_modified_epoch_millis: 0,
         attached: crate::attached::Attached::default(),
+        published_from: None,
     }
 }
 
