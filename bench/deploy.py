@@ -4,6 +4,7 @@ usage: deploy.py ENDPOINT BOOTSTRAP
 """
 
 import io
+import json
 import sys
 import zipfile
 
@@ -13,6 +14,20 @@ endpoint, bootstrap = sys.argv[1:3]
 client = boto3.client(
     "lambda", endpoint_url=endpoint, region_name="us-east-1", aws_access_key_id="test", aws_secret_access_key="test"
 )
+
+iam = boto3.client(
+    "iam", endpoint_url=endpoint, region_name="us-east-1", aws_access_key_id="test", aws_secret_access_key="test"
+)
+TRUST = {
+    "Version": "2012-10-17",
+    "Statement": [{
+        "Effect": "Allow",
+        "Principal": {"Service": "lambda.amazonaws.com"},
+        "Action": "sts:AssumeRole",
+        "Condition": {"StringEquals": {"aws:SourceAccount": "000000000000"}},
+    }],
+}
+iam.create_role(RoleName="bench", AssumeRolePolicyDocument=json.dumps(TRUST))
 role = "arn:aws:iam::000000000000:role/bench"
 provider = client.create_capacity_provider(
     CapacityProviderName="bench",

@@ -33,6 +33,20 @@ client = boto3.client(
     config=Config(retries={"total_max_attempts": 1}, max_pool_connections=256),
 )
 
+iam = boto3.client(
+    "iam", endpoint_url=ENDPOINT, region_name="us-east-1", aws_access_key_id="test", aws_secret_access_key="test"
+)
+TRUST = {
+    "Version": "2012-10-17",
+    "Statement": [{
+        "Effect": "Allow",
+        "Principal": {"Service": "lambda.amazonaws.com"},
+        "Action": "sts:AssumeRole",
+        "Condition": {"StringEquals": {"aws:SourceAccount": "000000000000"}},
+    }],
+}
+iam.create_role(RoleName="demo", AssumeRolePolicyDocument=json.dumps(TRUST))
+
 
 def package(name, source, mode):
     out = io.BytesIO()

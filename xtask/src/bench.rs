@@ -80,12 +80,73 @@ pub fn bench(arguments: &[String]) -> Result<()> {
     }
     print_table(&subjects);
     drop(running);
+    control_plane(&server, binaries, &work, quick)?;
     std::fs::remove_dir_all(&work)?;
     let failed: u64 = subjects.iter().map(|subject| subject.failed).sum();
     if failed > 0 {
         bail!("{failed} requests failed; the numbers above do not count");
     }
     Ok(())
+}
+
+/// Control-plane operations beside raw group commits of the store, and how long many functions take to be listed and
+/// to be there again after a restart.
+fn control_plane(server: &Path, binaries: &Path, work: &Path, quick: bool) -> Result<()> {
+    let (changes, functions) = if quick { (2_000, 2_000) } else { (10_000, 10_000) };
+    let unthrottled =
+        ["--quota=control-requests-per-second=1000000", "--quota=get-function-requests-per-second=1000000"];
+    println!("{:<40} {:>12} {:>12} {:>12}", "control plane, operations/s", "c=1", "c=16", "c=64");
+    let mut rows: [(&str, Vec<f64>); 3] = [
+        ("raw group commit of the store", Vec::new()),
+        ("CreateFunction", Vec::new()),
+        ("GetFunction", Vec::new()),
+    ];
+    for concurrency in [1_u32, 16, 64] {
+        let count = if concurrency == 1 { changes / 10 } else { changes };
+        let folder = |name: &str| work.join(format!("{name}-{concurrency}"));
+        let raw = Command::new(binaries.join("store"))
+            .arg(folder("raw"))
+            .args([concurrency.to_string(), count.to_string()])
+            .output()?;
+        let running = Running::start_with(server, folder("api"), &unthrottled)?;
+        let api = |what: &str| api(binaries, &running.url, what, concurrency, count);
+        rows[0].1.push(number(&raw.stdout)?);
+        rows[1].1.push(api("create")?);
+        rows[2].1.push(api("get")?);
+    }
+    for (name, rates) in &rows {
+        println!("{name:<40} {:>12.0} {:>12.0} {:>12.0}", rates[0], rates[1], rates[2]);
+    }
+    let ratio = |place: usize| rows[1].1[place] / rows[0].1[place];
+    println!("{:<40} {:>12.2} {:>12.2} {:>12.2}", "CreateFunction of raw", ratio(0), ratio(1), ratio(2));
+    let folder = work.join("many");
+    let running = Running::start_with(server, folder.clone(), &unthrottled)?;
+    api(binaries, &running.url, "create", 64, functions)?;
+    let listed = std::time::Instant::now();
+    Command::new(binaries.join("api")).args([&running.url, "list", "1", "1"]).output()?;
+    let listed = listed.elapsed();
+    running.stop();
+    let started = std::time::Instant::now();
+    let running = Running::start_with(server, folder, &unthrottled)?;
+    let started = started.elapsed();
+    drop(running);
+    println!("{functions} functions: listed in {listed:.2?}, there again {started:.2?} after a restart\n");
+    Ok(())
+}
+
+fn api(binaries: &Path, url: &str, what: &str, concurrency: u32, count: u32) -> Result<f64> {
+    let output = Command::new(binaries.join("api"))
+        .args([url, what, &concurrency.to_string(), &count.to_string()])
+        .output()?;
+    if !output.status.success() {
+        bail!("api {what}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    number(&output.stdout)
+}
+
+fn number(output: &[u8]) -> Result<f64> {
+    let text = String::from_utf8_lossy(output);
+    text.trim().parse().with_context(|| format!("{text:?} is no number"))
 }
 
 impl Subject {

@@ -19,11 +19,17 @@ pub struct Running {
 impl Running {
     pub fn start(binary: &std::path::Path) -> Result<Self> {
         let folder = std::env::temp_dir().join(format!("ondol-demo-{}", std::process::id()));
+        Self::start_with(binary, folder, &[])
+    }
+
+    /// With a data folder and flags of the caller's.
+    pub fn start_with(binary: &std::path::Path, folder: std::path::PathBuf, flags: &[&str]) -> Result<Self> {
         // In a file, so that a server that is kept holds nobody's terminal or pipe.
         let log = folder.with_extension("log");
         let mut process = as_root(&binary.display().to_string())
             .args(["up", "--port", "0", "--data-dir"])
             .arg(&folder)
+            .args(flags)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(std::fs::File::create(&log)?)
@@ -38,6 +44,18 @@ impl Running {
         bail!("the server did not start: {}", std::fs::read_to_string(&log).unwrap_or_default())
     }
 
+    /// Ends the server; its folder stays.
+    pub fn stop(mut self) {
+        self.end();
+        self.keep = true;
+    }
+
+    fn end(&mut self) {
+        // SIGTERM, so that it ends what it started.
+        let _ = as_root("kill").arg(self.process.id().to_string()).status();
+        let _ = self.process.wait();
+    }
+
     pub fn process_id(&self) -> u32 {
         self.process.id()
     }
@@ -48,9 +66,7 @@ impl Drop for Running {
         if self.keep {
             return;
         }
-        // SIGTERM, so that it ends what it started.
-        let _ = as_root("kill").arg(self.process.id().to_string()).status();
-        let _ = self.process.wait();
+        self.end();
         let _ = as_root("rm").arg("-rf").arg(&self.folder).arg(self.folder.with_extension("log")).status();
     }
 }

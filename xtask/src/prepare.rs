@@ -126,22 +126,31 @@ pub fn boto3_version() -> Result<String> {
 
 /// A private Python environment with boto3 and pytest; gives its interpreter.
 pub fn python() -> Result<PathBuf> {
+    environment("python", "boto3, pytest", &[])
+}
+
+/// The same with moto, whose server stands for the services that Ondol does not serve.
+pub fn moto() -> Result<PathBuf> {
+    environment("moto", "boto3, pytest, moto, freezegun", &["moto[server]==5.2.5", "freezegun==1.5.5"])
+}
+
+fn environment(name: &str, imports: &str, more: &[&str]) -> Result<PathBuf> {
     let boto3 = boto3_version()?;
     let cache = std::env::var_os("XDG_CACHE_HOME")
         .map(PathBuf::from)
         .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
     let folder = cache
         .context("neither XDG_CACHE_HOME nor HOME is set")?
-        .join(format!("ondol/python-boto3-{boto3}-pytest-{PYTEST}"));
+        .join(format!("ondol/{name}-boto3-{boto3}-pytest-{PYTEST}"));
     let python = folder.join("bin/python");
     let works = Command::new(&python)
-        .args(["-c", "import boto3, pytest"])
+        .args(["-c", &format!("import {imports}")])
         .output()
         .is_ok_and(|output| output.status.success());
     if works {
         return Ok(python);
     }
-    say("installing boto3 from PyPI");
+    say(&format!("installing {imports} from PyPI"));
     let made = Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder).output();
     if !made.is_ok_and(|output| output.status.success()) {
         install(&["python3-venv"])?;
@@ -151,7 +160,8 @@ pub fn python() -> Result<PathBuf> {
         Command::new(&python)
             .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
             .arg(format!("boto3=={boto3}"))
-            .arg(format!("pytest=={PYTEST}")),
+            .arg(format!("pytest=={PYTEST}"))
+            .args(more),
     )?;
     Ok(python)
 }

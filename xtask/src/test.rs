@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 
-use crate::prepare::{extension_example, packages, prepare, runtimes, rust_example, say, server};
+use crate::prepare::{extension_example, moto, packages, prepare, runtimes, rust_example, say, server};
 use crate::shell::{repository, run};
 use crate::{bench, codegen, crash, dist, fuzz};
 
@@ -47,6 +47,12 @@ pub fn test() -> Result<()> {
         .env("ONDOL_RUST_EXAMPLE", &example)
         .env("ONDOL_EXTENSION_EXAMPLE", &extension)
         .env("ONDOL_DIST", &dist)
+        .env("PYTHONDONTWRITEBYTECODE", "1"))?;
+    say("moto's own tests of Lambda");
+    run(Command::new(moto()?)
+        .current_dir(&root)
+        .arg("tests/moto_suite.py")
+        .env("ONDOL_BIN", &server)
         .env("PYTHONDONTWRITEBYTECODE", "1"))?;
     crash::crash(&["--kills", "20", "--lives", "300"].map(str::to_owned))?;
     fuzz::fuzz(&[])?;
