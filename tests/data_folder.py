@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from conftest import BIN, ROOT, Server, zip_of
+from conftest import BIN, ROLE, ROOT, TRUST, Server, zip_of
 
 out = ROOT / "tests/data-folders" / f"schema-{sys.argv[1]}"
 server = Server()
@@ -19,6 +19,12 @@ server.settled("kept", "1")
 server.client.put_function_scaling_config(FunctionName="kept", Qualifier="1", FunctionScalingConfig={"MinExecutionEnvironments": 1, "MaxExecutionEnvironments": 2})
 server.publish("kept")
 server.settled("kept")
+# What came with schema 3: a Lambda (default) function with an alias, a policy and a role of its own.
+server.make_client("iam").create_role(RoleName="kept", AssumeRolePolicyDocument=TRUST)
+server.client.create_function(FunctionName="kept-on-demand", Runtime="python3.13", Handler="app.handler", Role=ROLE.replace("role/r", "role/kept"), Code={"ZipFile": zip_of(code)})
+server.client.publish_version(FunctionName="kept-on-demand")
+server.client.create_alias(FunctionName="kept-on-demand", Name="live", FunctionVersion="1")
+server.client.add_permission(FunctionName="kept-on-demand", Qualifier="live", StatementId="s", Action="lambda:InvokeFunction", Principal="111122223333")
 subprocess.run([BIN, "keys", "create", "--data-dir", server.folder], check=True, capture_output=True)
 server.stop()
 out.mkdir(parents=True)
