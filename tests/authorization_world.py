@@ -160,7 +160,7 @@ CREATES = {
     "CreateFunctionUrlConfig": {"AuthType": "NONE"},
     "PublishLayerVersion": {"Content": {"ZipFile": zip_of({"new.py": "new = 2\n"})}},
     "PutResourcePolicy": {
-        "Policy": policy({"Effect": "Allow", "Principal": {"AWS": OTHER_ACCOUNT}, "Action": "lambda:GetFunction", "Resource": FUNCTION_ARN})
+        "Policy": policy({"Sid": "s", "Effect": "Allow", "Principal": {"AWS": OTHER_ACCOUNT}, "Action": "lambda:GetFunction", "Resource": FUNCTION_ARN})
     },
     "CreatePolicy": {"PolicyName": "new", "PolicyDocument": policy(allow("s3:*"))},
     "CreatePolicyVersion": {"PolicyDocument": policy(allow("sns:*"))},
@@ -181,7 +181,7 @@ CHANGES = {
     "TagResource": {"Tags": {"a": "1"}},
     "TagRole": {"Tags": [{"Key": "a", "Value": "1"}]},
     "UpdateAlias": {"Name": "live", "Description": "changed"},
-    "UpdateAssumeRolePolicy": {"PolicyDocument": TRUST_ROOT.replace("root", "role/r")},
+    "UpdateAssumeRolePolicy": {"PolicyDocument": TRUST_ROOT.replace("{\"Effect", "{\"Sid\": \"changed\", \"Effect")},
     "UpdateCapacityProvider": {"CapacityProviderScalingConfig": {"MaxVCpuCount": 40}},
     "UpdateCodeSigningConfig": {"Description": "changed"},
     "UpdateEventSourceMapping": {"BatchSize": 7},
@@ -203,7 +203,8 @@ def values_for(world, service_name, operation, form="plain"):
     values |= {name: value for name, value in inputs(world).items() if name in shape.required_members}
     values |= CREATES.get(operation, {}) | CHANGES.get(operation, {})
     if form == "qualified":
-        values["Qualifier"] = "1"
+        # A URL is of the function or of an alias.
+        values["Qualifier"] = "live" if "FunctionUrl" in operation else "1"
     if form == "arn":
         for name, prefix in (("FunctionName", "function:"), ("LayerName", "layer:"), ("CapacityProviderName", "capacity-provider:")):
             if name in values:
