@@ -173,6 +173,40 @@ def test_what_needs_no_permission_cannot_be_denied(world, operation):
         assert answer.status == 200
 
 
+# One thing has many names.
+
+NAMES = ["f", "function:f", f"{ACCOUNT}:f", f"{ACCOUNT}:function:f", f"us-east-1:{ACCOUNT}:function:f"] + [
+    f"arn:{partition}:lambda:us-east-1:{ACCOUNT}:function:f" for partition in ("aws", "aws-cn", "aws-us-gov")
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("qualifier", ["", "live"])
+def test_a_denial_holds_for_every_name_of_a_function(world, name, qualifier):
+    on = LAMBDA + "function:f" + (qualifier and ":" + qualifier)
+    credentials, arn = world.session("names", allow("*"), deny("lambda:GetFunction", on))
+    forms = [{"FunctionName": name + (qualifier and ":" + qualifier)}, {"FunctionName": name, **({"Qualifier": qualifier} if qualifier else {})}]
+    for values in forms:
+        expected = denial(arn, "lambda:GetFunction", on, "explicit")
+        refused(world, ("lambda", "GetFunction", values), (403, "AccessDeniedException", expected), credentials=credentials)
+
+
+OF_ANY_RESOURCE = ["GetResourcePolicy", "PutResourcePolicy", "DeleteResourcePolicy", "ListTags", "TagResource", "UntagResource"]
+
+
+@known("a denial is held against the ARN as it was sent, and the function is found by less of it")
+@pytest.mark.parametrize("operation", OF_ANY_RESOURCE)
+def test_a_denial_holds_in_every_partition(world, operation):
+    """What is found by an ARN of another partition was denied by its own; not to find it is right as well."""
+    _, _, values = request = filled(world, ("lambda", operation, "plain"))
+    credentials, _ = world.session("partition", allow("*"), deny(*about(request)))
+    member = "Resource" if "Resource" in values else "ResourceArn"
+    before = world.state()
+    answer = world.ask(("lambda", operation, values | {member: values[member].replace("arn:aws:", "arn:aws-cn:")}), credentials)
+    assert world.state() == before
+    assert answer.status in (403, 404), answer.body
+
+
 # What follows changes the world.
 
 

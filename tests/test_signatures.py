@@ -15,7 +15,7 @@ from botocore.exceptions import ClientError
 
 from authorization_reference import ACCOUNT, IAM, LAMBDA, denial
 from authorization_world import OTHER_ACCOUNT, PYTHON, TRUST_ROOT, allow, key_of, policy
-from conftest import BIN, ROLE, TRUST, Server, wait_until, zip_of
+from conftest import BIN, ROLE, TRUST, Server, zip_of
 from signed import MATCHES_NOT, REGION, ROOT, Signature, ask, assumed, send, sha256, stamp, written
 from test_api import fault
 
