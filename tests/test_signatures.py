@@ -23,11 +23,6 @@ INVALID = "The security token included in the request is invalid."
 SEES = ("GetFunctionConfiguration", {"FunctionName": "seen"})
 
 
-def known(why):
-    """Right, and not so yet: whoever mends it takes the mark away."""
-    return pytest.mark.xfail(strict=True, reason=why)
-
-
 def default_function(server, name, role=ROLE, code=PYTHON, **more):
     server.client.create_function(FunctionName=name, Runtime="python3.13", Handler="app.handler", Role=role, Code={"ZipFile": code}, **more)
     server.settled(name, "$LATEST")
@@ -150,12 +145,9 @@ def test_a_body_that_was_changed_on_its_way(server):
 # Clocks.
 
 
-FIVE_FOR_ALL = known("five minutes for every service")
-
-
 @pytest.mark.parametrize(
     "service, code",
-    [("lambda", "InvalidSignatureException"), pytest.param("iam", "SignatureDoesNotMatch", marks=FIVE_FOR_ALL), pytest.param("sts", "SignatureDoesNotMatch", marks=FIVE_FOR_ALL)],
+    [("lambda", "InvalidSignatureException"), ("iam", "SignatureDoesNotMatch"), ("sts", "SignatureDoesNotMatch")],
 )
 @pytest.mark.parametrize("off", [-1, 1])
 def test_a_clock_that_is_off(server, service, code, off):
@@ -172,7 +164,6 @@ def test_a_clock_that_is_off(server, service, code, off):
     assert re.fullmatch(pattern, text), text
 
 
-@FIVE_FOR_ALL
 @pytest.mark.parametrize("service", ["iam", "sts"])
 def test_a_clock_that_is_ten_minutes_off_is_borne_by_iam_and_sts(server, service):
     what = {"iam": ("ListRoles", {}), "sts": ("GetCallerIdentity", {})}[service]

@@ -87,6 +87,7 @@ impl fmt::Display for Qualifier {
 /// with or without a qualifier. The form itself has been checked against the model's pattern before.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FunctionReference {
+    pub partition: Option<String>,
     pub region: Option<String>,
     pub account_id: Option<String>,
     pub name: String,
@@ -97,8 +98,9 @@ impl FunctionReference {
     pub fn parse(text: &str) -> Self {
         let is_account = |part: &str| part.len() == 12 && part.bytes().all(|byte| byte.is_ascii_digit());
         let mut parts: Vec<&str> = text.split(':').collect();
+        let mut partition = None;
         if text.starts_with("arn:") && parts.len() > 3 {
-            parts.drain(..3);
+            partition = parts.drain(..3).nth(1).map(str::to_owned);
         }
         // Each part may be left out; a region only comes before an account or the word `function`.
         let before_rest = parts.get(1).is_some_and(|next| is_account(next) || *next == "function");
@@ -108,13 +110,17 @@ impl FunctionReference {
             parts.remove(0);
         }
         let mut rest = parts.into_iter().map(str::to_owned);
-        Self { region, account_id, name: rest.next().unwrap_or_default(), qualifier: rest.next() }
+        Self { partition, region, account_id, name: rest.next().unwrap_or_default(), qualifier: rest.next() }
     }
 
     /// Checks that it names a function that can be here; gives the qualifier, in the name or beside it. The
     /// error is AWS's code and text.
     pub fn in_home(&self, home: &Home, beside: Option<String>) -> Result<Option<String>, Violation> {
         let refuse = |code, message| Err(Violation { code, message });
+        if self.partition.as_ref().is_some_and(|partition| partition != "aws") {
+            let arn = self.arn(home, self.qualifier.as_deref());
+            return refuse("ResourceNotFoundException", format!("Function not found: {arn}"));
+        }
         if let Some(region) = self.region.as_ref().filter(|region| **region != home.region) {
             let text =
                 format!("Functions from '{region}' are not reachable in this region ('{}')", home.region);
@@ -145,7 +151,8 @@ impl FunctionReference {
     /// The ARN it stands for, with what it leaves out taken from `home`.
     pub fn arn(&self, home: &Home, qualifier: Option<&str>) -> String {
         let account_id = self.account_id.clone().unwrap_or_else(|| home.account_id.clone());
-        Home { region: home.region.clone(), account_id }.function_arn(&self.name, qualifier)
+        let region = self.region.clone().unwrap_or_else(|| home.region.clone());
+        Home { region, account_id }.function_arn(&self.name, qualifier)
     }
 }
 

@@ -51,8 +51,9 @@ pub(crate) struct Call<'a> {
 impl Call<'_> {
     /// Lets an operation go on, or not.
     fn allow(&self, action: &str, rule: Rule) -> Result<(), Fault> {
-        let (arn, more) = match rule {
-            Rule::Resource(arn, more) => (arn, more),
+        let (arn, more, also) = match rule {
+            Rule::Resource(arn, more) => (arn, more, None),
+            Rule::Both(arn, more, also) => (arn, more, Some(also)),
             Rule::Open | Rule::Own => return Ok(()),
         };
         let mut context = self.asker.context.clone();
@@ -60,7 +61,12 @@ impl Call<'_> {
             context.add(key, value);
         }
         let Asker { caller, session_policy, .. } = *self.asker;
-        self.identity.authorizer.authorize(caller, session_policy, action, &arn, &context, None)
+        let authorizer = &self.identity.authorizer;
+        authorizer.authorize(caller, session_policy, action, &arn, &context, None)?;
+        match also {
+            Some(also) => authorizer.authorize(caller, session_policy, also, &arn, &context, None),
+            None => Ok(()),
+        }
     }
 }
 

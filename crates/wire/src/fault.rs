@@ -114,8 +114,11 @@ impl Fault {
             }
             ErrorFormat::Query => {
                 let side = if self.status < 500 { "Sender" } else { "Receiver" };
-                let (code, message, id) =
-                    (escape(code_in_xml(&self.code)), escape(&self.message), escape(request_id));
+                let (code, message, id) = (
+                    escape(code_in_xml(&self.code)),
+                    escape(&message_in_xml(&self.message)),
+                    escape(request_id),
+                );
                 let namespace = service
                     .and_then(|service| service.xml_namespace)
                     .map_or_else(String::new, |namespace| format!(" xmlns=\"{}\"", escape(namespace)));
@@ -151,6 +154,15 @@ impl Fault {
     }
 }
 
+/// The sentence about a request that is not signed at all differs as well.
+fn message_in_xml(message: &str) -> String {
+    if message == "Missing Authentication Token" {
+        format!("Request is missing {}", &message[8..])
+    } else {
+        message.to_owned()
+    }
+}
+
 /// The older protocols say the same of a signature in words of their own.
 fn code_in_xml(code: &str) -> &str {
     match code {
@@ -159,6 +171,7 @@ fn code_in_xml(code: &str) -> &str {
         "IncompleteSignatureException" => "IncompleteSignature",
         "MissingAuthenticationTokenException" => "MissingAuthenticationToken",
         "AccessDeniedException" => "AccessDenied",
+        "ExpiredTokenException" => "ExpiredToken",
         other => other,
     }
 }

@@ -165,6 +165,7 @@ pub async fn get(context: &Context, input: GetFunctionRequest) -> Result<GetFunc
     let named = names::named(context, input.function_name.as_deref(), input.qualifier)?;
     let Shown { configuration, code, tags, reserved_concurrency } = shown(context, &named)?;
     let location = context.package_link(&code.sha256);
+    let may_list_tags = tags.is_empty() || super::rules::may_list_tags(context, &named.name);
     Ok(GetFunctionResponse {
         configuration: Some(configuration),
         code: Some(types::FunctionCodeLocation {
@@ -172,7 +173,11 @@ pub async fn get(context: &Context, input: GetFunctionRequest) -> Result<GetFunc
             location: Some(location),
             ..Default::default()
         }),
-        tags: (!tags.is_empty()).then_some(tags),
+        tags_error: (!tags.is_empty() && !may_list_tags).then(|| types::TagsError {
+            error_code: Some("AccessDeniedException".into()),
+            message: Some("The caller isn't allowed to list the function's tags.".into()),
+        }),
+        tags: (!tags.is_empty() && may_list_tags).then_some(tags),
         concurrency: reserved_concurrency.map(|reserved| types::Concurrency {
             reserved_concurrent_executions: i32::try_from(reserved).ok(),
         }),

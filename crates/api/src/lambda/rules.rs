@@ -1,8 +1,13 @@
 //! Whose permission each operation needs: its action, the resource it is for, and what the policies may ask about.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ondol_core::attached::policy_document;
+use ondol_core::capacity_provider::CapacityProvider;
+use ondol_core::code_signing::CodeSigningConfig;
+use ondol_core::event_source_mapping::EventSourceMapping;
+use ondol_core::function::Function;
 use ondol_core::identity::{FunctionReference, Home};
 use ondol_core::layer::LayerVersion;
 use ondol_core::policy::{Context as Conditions, Policy, PolicyUse};
@@ -58,20 +63,69 @@ pub fn authorize(
     let Some(asked) = &context.asked else {
         return Err(Fault::new("AccessDeniedException", 403, "Nobody is known to ask."));
     };
-    let policy = resource_policy(context, on, input)?;
-    if policy.is_none() && context.gatekeeper.is_owner(asked) {
-        return Ok(());
+    let resource = resource(&context.home, on, input);
+    let policy = resource_policy(context, on, &resource)?;
+    let is_owner = context.gatekeeper.is_owner(asked);
+    if !(policy.is_none() && is_owner) {
+        let mut conditions = asked.context();
+        fill(context, &mut conditions, on, input)?;
+        let allow = |action: &str, resource: &str, policy: Option<&Policy>| {
+            let session_policy = asked.session_policy.as_deref();
+            let authorizer = context.gatekeeper.authorizer();
+            authorizer.authorize(&asked.caller, session_policy, action, resource, &conditions, policy)
+        };
+        allow(&action(operation), &resource, policy.as_deref())?;
+        for also in more(operation, input) {
+            allow(also, &resource, policy.as_deref())?;
+        }
+        if operation == "PutFunctionCodeSigningConfig" {
+            allow(&action(operation), text(input, "CodeSigningConfigArn"), None)?;
+        }
     }
-    let mut conditions = asked.context();
-    fill(&context.home, &mut conditions, input);
-    context.gatekeeper.authorizer().authorize(
-        &asked.caller,
-        asked.session_policy.as_deref(),
-        &action(operation),
-        &resource(&context.home, on, input),
-        &conditions,
-        policy.as_deref(),
-    )
+    for layer in layers(operation, input) {
+        let conditions = asked.context();
+        let policy = resource_policy(context, On::Arn("Arn"), layer)?;
+        if policy.is_none() && is_owner {
+            continue;
+        }
+        context.gatekeeper.authorizer().authorize(
+            &asked.caller,
+            asked.session_policy.as_deref(),
+            "lambda:GetLayerVersion",
+            layer,
+            &conditions,
+            policy.as_deref(),
+        )?;
+    }
+    Ok(())
+}
+
+/// Whether the caller may see the tags of a function it may see.
+pub fn may_list_tags(context: &Context, function: &str) -> bool {
+    let mut input = Map::new();
+    input.insert("Resource".into(), context.home.function_arn(function, None).into());
+    authorize(context, "ListTags", On::Arn("Resource"), &input).is_ok()
+}
+
+/// Further actions an operation needs. Source: AWS's table of Lambda's operations and their actions.
+fn more(operation: &str, input: &Map<String, Value>) -> Vec<&'static str> {
+    let tags = input.get("Tags").and_then(Value::as_object).is_some_and(|tags| !tags.is_empty());
+    match operation {
+        "PutResourcePolicy" => vec!["lambda:AddPermission", "lambda:RemovePermission"],
+        "GetResourcePolicy" => vec!["lambda:GetPolicy"],
+        "DeleteResourcePolicy" => vec!["lambda:RemovePermission"],
+        name if tags && name.starts_with("Create") => vec!["lambda:TagResource"],
+        _ => Vec::new(),
+    }
+}
+
+/// The layers a function is to use: each must be allowed to be read.
+fn layers<'a>(operation: &str, input: &'a Map<String, Value>) -> Vec<&'a str> {
+    if !matches!(operation, "CreateFunction" | "UpdateFunctionConfiguration") {
+        return Vec::new();
+    }
+    let layers = input.get("Layers").and_then(Value::as_array);
+    layers.into_iter().flatten().filter_map(Value::as_str).collect()
 }
 
 fn text<'a>(input: &'a Map<String, Value>, name: &str) -> &'a str {
@@ -103,11 +157,25 @@ pub fn resource(home: &Home, on: On, input: &Map<String, Value>) -> String {
             let layer = by_name(text(input, "LayerName"), &|name| home.layer_arn(name));
             format!("{layer}:{}", input.get("VersionNumber").cloned().unwrap_or_default())
         }
-        On::Arn(member) => text(input, member).to_owned(),
+        On::Arn(member) => {
+            let arn = text(input, member);
+            if !arn.contains(":function:") {
+                return arn.to_owned();
+            }
+            // The function it stands for, however it is written.
+            let reference = FunctionReference::parse(arn);
+            reference.arn(home, reference.qualifier.as_deref())
+        }
     }
 }
 
-fn fill(home: &Home, conditions: &mut Conditions, input: &Map<String, Value>) {
+/// Tells the policies what they may ask about.
+fn fill(
+    context: &Context,
+    conditions: &mut Conditions,
+    on: On,
+    input: &Map<String, Value>,
+) -> Result<(), Fault> {
     for (member, key) in CONDITIONS {
         match input.get(*member) {
             Some(Value::String(value)) => conditions.add(key, value.as_str()),
@@ -117,28 +185,76 @@ fn fill(home: &Home, conditions: &mut Conditions, input: &Map<String, Value>) {
             _ => {}
         }
     }
-    if let Some(function) = input.get("FunctionName").and_then(Value::as_str) {
-        let reference = FunctionReference::parse(function);
-        conditions.add("lambda:FunctionArn", reference.arn(home, reference.qualifier.as_deref()));
+    let network = input.get("VpcConfig");
+    for (member, key) in [("SubnetIds", "lambda:SubnetIds"), ("SecurityGroupIds", "lambda:SecurityGroupIds")]
+    {
+        let ids = network.and_then(|network| network.get(member)).and_then(Value::as_array);
+        ids.into_iter().flatten().filter_map(Value::as_str).for_each(|id| conditions.add(key, id));
     }
+    for (name, value) in input.get("Tags").and_then(Value::as_object).into_iter().flatten() {
+        conditions.add(format!("aws:RequestTag/{name}"), value.as_str().unwrap_or_default());
+        conditions.add("aws:TagKeys", name.as_str());
+    }
+    for name in input.get("TagKeys").and_then(Value::as_array).into_iter().flatten() {
+        conditions.add("aws:TagKeys", name.as_str().unwrap_or_default());
+    }
+    let mut function = input.get("FunctionName").and_then(Value::as_str).map(str::to_owned);
+    if let On::EventSourceMapping = on {
+        let key = keys::event_source_mapping(text(input, "UUID"));
+        if let Some((mapping, _)) = context.document::<EventSourceMapping>(&key)? {
+            function.get_or_insert(mapping.function);
+        }
+    }
+    if let Some(function) = function {
+        let reference = FunctionReference::parse(&function);
+        conditions.add("lambda:FunctionArn", reference.arn(&context.home, reference.qualifier.as_deref()));
+    }
+    if let (On::Function, None) = (on, input.get("AuthType")) {
+        let url =
+            holder_of(context, &resource(&context.home, on, input)).and_then(|h| h.attached().url.clone());
+        if let Some(url) = url {
+            conditions.add("lambda:FunctionUrlAuthType", url.auth_type);
+        }
+    }
+    for (name, value) in tags(context, &resource(&context.home, on, input))? {
+        conditions.add(format!("aws:ResourceTag/{name}"), value);
+    }
+    Ok(())
+}
+
+/// The tags of what is there already.
+fn tags(context: &Context, arn: &str) -> Result<BTreeMap<String, String>, Fault> {
+    let name = arn.rsplit(':').next().unwrap_or_default();
+    Ok(if arn.contains(":function:") {
+        let name = FunctionReference::parse(arn).name;
+        context.document::<Function>(&keys::function(&name))?.map(|(found, _)| found.tags)
+    } else if arn.contains(":capacity-provider:") {
+        context.document::<CapacityProvider>(&keys::capacity_provider(name))?.map(|(found, _)| found.tags)
+    } else if arn.contains(":event-source-mapping:") {
+        context
+            .document::<EventSourceMapping>(&keys::event_source_mapping(name))?
+            .map(|(found, _)| found.tags)
+    } else if arn.contains(":code-signing-config:") {
+        context.document::<CodeSigningConfig>(&keys::code_signing_config(name))?.map(|(found, _)| found.tags)
+    } else {
+        None
+    }
+    .unwrap_or_default())
+}
+
+fn holder_of(context: &Context, arn: &str) -> Option<holder::Holder> {
+    let reference = FunctionReference::parse(arn);
+    holder::find(context, &reference.name, reference.qualifier.as_deref()).ok()
 }
 
 /// The policy of the resource itself, where it has one.
-fn resource_policy(
-    context: &Context,
-    on: On,
-    input: &Map<String, Value>,
-) -> Result<Option<Arc<Policy>>, Fault> {
+fn resource_policy(context: &Context, on: On, arn: &str) -> Result<Option<Arc<Policy>>, Fault> {
     let statements = match on {
-        On::Function => {
-            let reference = FunctionReference::parse(text(input, "FunctionName"));
-            let beside = input.get("Qualifier").and_then(Value::as_str);
-            let qualifier = reference.qualifier.as_deref().or(beside);
-            let found = holder::find(context, &reference.name, qualifier).ok();
-            found.map(|holder| holder.attached().policy.clone())
+        On::Function => holder_of(context, arn).map(|holder| holder.attached().policy.clone()),
+        On::Arn(_) if arn.contains(":function:") => {
+            holder_of(context, arn).map(|holder| holder.attached().policy.clone())
         }
         On::LayerVersion | On::Arn("Arn") => {
-            let arn = resource(&context.home, on, input);
             let mut parts = arn.rsplitn(3, ':');
             let number = parts.next().and_then(|number| number.parse().ok());
             let key = keys::layer_version(parts.next().unwrap_or_default(), number.unwrap_or_default());

@@ -14,6 +14,8 @@ pub type Keys = Vec<(String, String)>;
 pub enum Rule {
     /// The caller must be allowed the action on this resource.
     Resource(String, Keys),
+    /// The caller must be allowed this action too.
+    Both(String, Keys, &'static str),
     /// AWS asks for no permission.
     Open,
     /// The operation asks itself.
@@ -130,7 +132,16 @@ pub fn new_role(call: &Call<'_>, input: &CreateRoleRequest) -> Rule {
     }
     let path = input.path.as_deref().unwrap_or("/");
     let name = input.role_name.as_deref().unwrap_or_default();
-    Rule::Resource(role_arn(&call.identity.home, path, name), keys)
+    with_tags(role_arn(&call.identity.home, path, name), keys, &input.tags, "iam:TagRole")
+}
+
+/// Whoever makes something with tags must be allowed to tag it.
+fn with_tags(arn: String, keys: Keys, tags: &Option<Vec<Tag>>, action: &'static str) -> Rule {
+    if tags.as_ref().is_some_and(|tags| !tags.is_empty()) {
+        Rule::Both(arn, keys, action)
+    } else {
+        Rule::Resource(arn, keys)
+    }
 }
 
 /// About a managed policy.
@@ -152,7 +163,7 @@ pub fn new_policy(call: &Call<'_>, input: &CreatePolicyRequest) -> Rule {
     request_tags(&mut keys, &input.tags);
     let path = input.path.as_deref().unwrap_or("/");
     let name = input.policy_name.as_deref().unwrap_or_default();
-    Rule::Resource(policy_arn(&call.identity.home, path, name), keys)
+    with_tags(policy_arn(&call.identity.home, path, name), keys, &input.tags, "iam:TagPolicy")
 }
 
 /// About a user.

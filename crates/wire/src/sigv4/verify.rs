@@ -11,6 +11,8 @@ use crate::time::{amz_date, parse_amz_date, parse_http_date};
 
 /// How far a request's clock may be from ours.
 pub const SKEW_SECONDS_MAX: i64 = 300;
+/// The same for IAM and STS.
+const QUERY_SKEW_SECONDS_MAX: i64 = 900;
 
 pub(super) const DOES_NOT_MATCH: &str = "The request signature we calculated does not match the signature you provided. Check your AWS Secret Access Key and signing method. Consult the service documentation for details.";
 
@@ -104,7 +106,13 @@ fn check_time(
         )));
     }
     let now = amz_date(now_epoch_seconds);
-    let age_max = presigned.and_then(|presigned| presigned.expires_seconds).unwrap_or(SKEW_SECONDS_MAX);
+    // The older services bear more.
+    let skew = if matches!(authorization.service.as_str(), "iam" | "sts") {
+        QUERY_SKEW_SECONDS_MAX
+    } else {
+        SKEW_SECONDS_MAX
+    };
+    let age_max = presigned.and_then(|presigned| presigned.expires_seconds).unwrap_or(skew);
     if signed_at < now_epoch_seconds - age_max {
         let bound = amz_date(now_epoch_seconds - age_max);
         return Err(mismatch(format!(
@@ -112,11 +120,11 @@ fn check_time(
             span(age_max)
         )));
     }
-    if signed_at > now_epoch_seconds + SKEW_SECONDS_MAX {
-        let bound = amz_date(now_epoch_seconds + SKEW_SECONDS_MAX);
+    if signed_at > now_epoch_seconds + skew {
+        let bound = amz_date(now_epoch_seconds + skew);
         return Err(mismatch(format!(
             "Signature not yet current: {stamp} is still later than {bound} ({now} + {})",
-            span(SKEW_SECONDS_MAX)
+            span(skew)
         )));
     }
     Ok(stamp)
