@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from conftest import BIN, EXAMPLES, Server, wait_until
+from conftest import BIN, EXAMPLES, Server, wait_until, zip_of
 from on_demand import DOES, LATEST, create, environments, invoke_at, meeting, throttled, together
 from test_api import fault
 from test_layers import publish_layer
@@ -159,9 +159,16 @@ def test_code_that_cannot_start_says_why_every_time(server, runtime):
     wait_until(lambda: environments(server, name) == [], "what failed to be gone")
 
 
-def test_mended_code_starts(server):
-    from conftest import zip_of
+@pytest.mark.parametrize("files", [{"other": "x"}, {"bootstrap": "#!/bin/sh\n"}], ids=["missing", "not-executable"])
+def test_a_bootstrap_that_cannot_be_run(server, files):
+    name = "entry-" + next(iter(files))
+    create(server, name, files, runtime="provided.al2023")
+    error, answer = server.invoke(name)
+    assert (error, answer["errorType"]) == ("Unhandled", "Runtime.InvalidEntrypoint"), answer
+    assert answer["errorMessage"].startswith("RequestId: ")
 
+
+def test_mended_code_starts(server):
     create(server, "mended", {"app.py": "import nowhere\n"})
     assert server.invoke("mended")[0] == "Unhandled"
     server.client.update_function_code(FunctionName="mended", ZipFile=zip_of({"app.py": DOES}))

@@ -97,6 +97,16 @@ def test_json(server):
     assert failed[-1]["record"]["status"] != "success"
 
 
+def test_json_at_info_tells_of_start_and_report_alone(server):
+    """When the runtime was done is a matter of DEBUG, where all went well."""
+    create(server, "info", LoggingConfig={"LogFormat": "JSON"})
+    for event in ({}, {"raise": "x"}):
+        _, _, request = tail(server, "info", event)
+        wait_until(lambda: any("platform.report" in line for line in messages(server, "info", "--request", request)), "the report in the log")
+        kept = [json.loads(line).get("type") for line in messages(server, "info", "--request", request)]
+        assert [kind for kind in kept if kind] == (["platform.start", "platform.runtimeDone", "platform.report"] if event else ["platform.start", "platform.report"])
+
+
 def test_json_at_debug_tells_when_the_runtime_was_done(server):
     create(server, "debug", LoggingConfig={"LogFormat": "JSON", "SystemLogLevel": "DEBUG"})
     _, text, request = tail(server, "debug")
