@@ -227,3 +227,12 @@ def test_layers_are_in_opt(server):
     code = "from shared import NAME\ndef handler(event, context):\n    return [NAME, open('/opt/both').read()]\n"
     create(server, "layered", {"app.py": code}, Layers=[one, two])
     assert server.invoke("layered") == (None, ["from a layer", "second"])
+
+
+def test_explain_knows_that_they_need_no_publish(server):
+    explain = lambda name: subprocess.run([BIN, "explain", name, "--port", str(server.port)], capture_output=True, text=True, check=True).stdout
+    create(server, "explained")
+    create(server, "explained-broken", {"app.py": "import nowhere\n"})
+    server.invoke("explained"), server.invoke("explained-broken")
+    assert "publish" not in explain("explained")
+    assert "Runtime.ImportModuleError" in explain("explained-broken") and "No module named 'nowhere'" in explain("explained-broken")

@@ -9,7 +9,7 @@ from botocore.config import Config
 from botocore.exceptions import ReadTimeoutError
 
 from conftest import EXAMPLES, Server, wait_until
-from on_demand import DOES, LATEST, create, environments, groups_of, invoke_at, meeting, throttled, together
+from on_demand import DOES, create, environments, groups_of, invoke_at, meeting, throttled, together
 from test_api import fault
 from test_restart import processes_of
 from test_stop import refuses
@@ -33,7 +33,7 @@ def everything_is_gone(server, server_id):
     assert list(Path(server.folder, "run").iterdir()) == []
 
 
-def test_what_is_idle_ends_and_comes_again(tmp_path):
+def test_what_is_idle_ends_and_comes_again():
     server = Server(None, "--idle-seconds", "1")
     try:
         group = server.status()["serverId"]
