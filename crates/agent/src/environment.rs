@@ -113,7 +113,8 @@ pub fn launch_request(
         },
         GroupLimits {
             name: environment.to_string(),
-            cpu_millis: Some(function.cpu_millis()),
+            // The kernel takes no group with more than what is around it.
+            cpu_millis: Some(function.cpu_millis().min(u64::from(share.vcpus) * 1_000)),
             memory_bytes: u64::from(function.memory_size_mib) * MIB,
             pids: Some(PIDS_MAX),
         },

@@ -77,6 +77,10 @@ impl Api {
     ) -> Result<Response<Bytes>, Fault> {
         let (asked, service, body) = self.receive(parts, body).await?;
         if let Some(name) = parts.uri.path().strip_prefix("/_ondol/") {
+            if !self.context.gatekeeper.is_owner(&asked) {
+                let text = "These pages are for the root user of this server's account.";
+                return Err(Fault::new("AccessDeniedException", 403, text));
+            }
             return match self.pages.page(name, parts.uri.query().unwrap_or("")).await {
                 Some(Ok(page)) => Ok(json_page(&page)),
                 Some(Err(text)) => Err(Fault::new("InvalidParameterValueException", 400, text)),

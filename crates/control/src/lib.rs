@@ -18,7 +18,7 @@ use ondol_core::coins::Coins;
 use ondol_core::function::{Function, FunctionVersion, LastUpdate, Reason, VersionKey, VersionState};
 use ondol_core::identity::{EnvironmentId, Home, InstanceId, LATEST, PublicationId};
 use ondol_core::instance_type::by_name;
-use ondol_core::on_demand::Demand;
+use ondol_core::on_demand::{Demand, Whom};
 use ondol_core::time::PolicyTime;
 use ondol_failpoint::reach;
 use ondol_observe::logs::LogSender;
@@ -39,12 +39,13 @@ const JOURNAL_MAX: usize = 200;
 /// A plan that could not be carried out whole is made again this soon.
 const RETRY_SECONDS: u64 = 2;
 
-/// Why invocations of a publication that wait for an environment are answered instead: one of them, or all.
+/// What the control loop has to say to the pool of Lambda (default) functions.
 #[derive(Debug, Clone)]
-pub struct Refusal {
-    pub publication: PublicationId,
-    pub reason: Reason,
-    pub all: bool,
+pub enum PoolOrder {
+    /// Invocations that wait for an environment are told why none comes.
+    Refuse { publication: PublicationId, reason: Reason, whom: Whom },
+    /// These give way, if they are idle still.
+    Retire(Vec<EnvironmentId>),
 }
 
 /// How far a plan was carried out.
@@ -81,8 +82,8 @@ pub struct Control {
     pub reports: watch::Receiver<Report>,
     /// What Lambda (default) functions want now.
     pub demand: watch::Receiver<Demand>,
-    /// Invocations that are not to wait any longer.
-    pub refusals: mpsc::UnboundedSender<Refusal>,
+    /// What the pool of Lambda (default) functions is to do.
+    pub pool: mpsc::UnboundedSender<PoolOrder>,
     /// Where Lambda (default) functions run.
     pub default_pool: InstanceShare,
     pub views: watch::Sender<Arc<View>>,
@@ -210,13 +211,14 @@ impl Control {
                     carried.assignment_changed |= environments.remove(id).is_some();
                     Ok(())
                 }
-                Step::Refuse { publication, reason, all } => {
-                    // Whoever answers is gone only when the server ends.
-                    let _ = self.refusals.send(Refusal {
-                        publication: *publication,
-                        reason: reason.clone(),
-                        all: *all,
-                    });
+                // Whoever hears these is gone only when the server ends.
+                Step::Refuse { publication, reason, whom } => {
+                    let (publication, reason, whom) = (*publication, reason.clone(), *whom);
+                    let _ = self.pool.send(PoolOrder::Refuse { publication, reason, whom });
+                    Ok(())
+                }
+                Step::Retire { environments } => {
+                    let _ = self.pool.send(PoolOrder::Retire(environments.clone()));
                     Ok(())
                 }
                 // What comes after a refused step may rest on it.
@@ -325,7 +327,8 @@ impl Control {
             Step::StartEnvironment { .. }
             | Step::DrainEnvironment { .. }
             | Step::ForgetEnvironment { .. }
-            | Step::Refuse { .. } => return Ok(()),
+            | Step::Refuse { .. }
+            | Step::Retire { .. } => return Ok(()),
         };
         let committed = self.store.commit(transaction).await;
         if let Some(instance) = &instance {
@@ -441,6 +444,7 @@ fn name(step: &Step) -> &'static str {
         Step::RemoveVersion { .. } => "remove-version",
         Step::RemoveFunction { .. } => "remove-function",
         Step::Refuse { .. } => "refuse",
+        Step::Retire { .. } => "retire",
     }
 }
 
@@ -463,7 +467,10 @@ fn describe(step: &Step) -> String {
         Step::SetVersion { key, change, .. } => format!("{key}: {}", describe_change(change)),
         Step::RemoveVersion { key } => format!("removed {key}"),
         Step::RemoveFunction { name } => format!("removed function {name}"),
-        Step::Refuse { reason, .. } => format!("refused a waiting invocation ({})", reason.code),
+        Step::Refuse { reason, .. } => format!("refused waiting invocations ({})", reason.code),
+        Step::Retire { environments } => {
+            format!("retired {} idle execution environments", environments.len())
+        }
     }
 }
 

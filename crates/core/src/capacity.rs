@@ -15,7 +15,7 @@ use crate::function::{
 };
 use crate::identity::{EnvironmentId, InstanceId, PublicationId};
 use crate::instance_type::by_name;
-use crate::on_demand::Demand;
+use crate::on_demand::{Demand, Whom};
 use crate::place::{Need, OVERHEAD_MEMORY_MIB, OVERHEAD_VCPUS, Score, choose_type};
 use crate::time::PolicyTime;
 
@@ -137,13 +137,22 @@ pub enum Step {
     RemoveFunction {
         name: String,
     },
-    /// Invocations of a Lambda (default) function that wait are answered: one, or all if none can ever start.
+    /// Invocations of a Lambda (default) function that wait are answered without an environment.
     Refuse {
         publication: PublicationId,
         reason: Reason,
-        all: bool,
+        whom: Whom,
+    },
+    /// Idle environments of Lambda (default) functions make room for others.
+    Retire {
+        environments: Vec<EnvironmentId>,
     },
 }
+
+/// The code of a refusal because the default pool is full.
+pub const NO_ROOM: &str = "InsufficientCapacity";
+/// The code of a refusal because what was asked for has been replaced; whoever asked may look again.
+pub const REPLACED: &str = "PublicationReplaced";
 
 /// The default pool, where Lambda (default) functions run: the machine itself.
 pub fn default_pool() -> InstanceId {
@@ -247,7 +256,7 @@ impl Planner<'_> {
                     if let Some(waiting) = self.picture.demand.waiting.get_mut(&publication) {
                         *waiting = waiting.saturating_sub(1);
                     }
-                    self.step(Step::Refuse { publication, reason, all: false }, why);
+                    self.step(Step::Refuse { publication, reason, whom: Whom::Oldest }, why);
                 }
                 self.step(Step::ForgetEnvironment { id }, reason.text);
                 continue;
@@ -651,21 +660,65 @@ impl Planner<'_> {
         self.drain(idle, "it was idle for too long");
         for (publication, waiting) in self.picture.demand.waiting.clone() {
             let Some((version, wanted)) = self.picture.on_demand.get(&publication).cloned() else {
-                let reason = Reason::new("InvalidConfiguration", "The function was deleted or updated.");
-                self.step(
-                    Step::Refuse { publication, reason, all: true },
-                    "nothing of this publication runs",
-                );
+                let reason = Reason::new(REPLACED, "The function was deleted or updated.");
+                let why = "nothing of this publication is started any more";
+                self.step(Step::Refuse { publication, reason, whom: Whom::All }, why);
                 continue;
             };
             let starting = self.count_of(publication, &EnvironmentState::Starting);
-            for _ in starting..waiting {
-                if let Err(reason) = self.start_on_demand(&version, &wanted) {
-                    let why = reason.text.clone();
-                    self.step(Step::Refuse { publication, reason, all: true }, why);
-                    break;
+            for started in starting..waiting {
+                match self.start_on_demand(&version, &wanted) {
+                    Ok(()) => {}
+                    Err(reason) if reason.code == NO_ROOM => {
+                        self.make_room(publication, waiting - started, &wanted, reason);
+                        break;
+                    }
+                    Err(reason) => {
+                        let why = reason.text.clone();
+                        self.step(Step::Refuse { publication, reason, whom: Whom::All }, why);
+                        break;
+                    }
                 }
             }
+        }
+    }
+
+    /// What is idle gives way to what is wanted; what is ending is waited for. Otherwise those that came last are
+    /// told that there is no room.
+    fn make_room(
+        &mut self,
+        publication: PublicationId,
+        without: usize,
+        wanted: &Publication,
+        reason: Reason,
+    ) {
+        let pool = default_pool();
+        let need = u64::from(wanted.configuration.memory_size_mib);
+        let of_pool = |e: &&Environment| e.instance == pool;
+        let memory = |of: &dyn Fn(&Environment) -> bool| -> u64 {
+            let environments = self.picture.environments.values().filter(of_pool);
+            environments.filter(|e| of(e)).map(|e| e.need.memory_mib).sum()
+        };
+        let over = (memory(&|_| true) + need).saturating_sub(self.picture.machine.on_demand_memory_mib);
+        let mut coming = memory(&|e| e.state == EnvironmentState::Draining);
+        let mut leaving = Vec::new();
+        for id in &self.picture.demand.idle {
+            if coming >= over {
+                break;
+            }
+            if let Some(idle) =
+                self.picture.environments.get(id).filter(|e| e.state == EnvironmentState::Ready)
+            {
+                coming += idle.need.memory_mib;
+                leaving.push(*id);
+            }
+        }
+        if coming < over {
+            let why = reason.text.clone();
+            return self.step(Step::Refuse { publication, reason, whom: Whom::Newest(without) }, why);
+        }
+        if !leaving.is_empty() {
+            self.step(Step::Retire { environments: leaving }, "their room is wanted");
         }
     }
 
@@ -694,7 +747,7 @@ impl Planner<'_> {
                 "The default pool has no room for {} MB more: {promised} of {limit} MB are promised to other execution environments.",
                 need.memory_mib
             );
-            return Err(Reason::new("InsufficientCapacity", text));
+            return Err(Reason::new(NO_ROOM, text));
         }
         let id = EnvironmentId(u128::from(self.coins.flip()) << 64 | u128::from(self.coins.flip()));
         let environment = Environment {

@@ -40,8 +40,20 @@ struct Member {
 pub struct Demand {
     /// Invocations that wait for an environment to start.
     pub waiting: BTreeMap<PublicationId, usize>,
+    /// Environments that nobody uses, the one unused for longest first.
+    pub idle: Vec<EnvironmentId>,
     /// Environments that get nothing more and are to end.
     pub retired: BTreeSet<EnvironmentId>,
+}
+
+/// Which of the invocations that wait are answered without an environment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whom {
+    /// The one that waits longest.
+    Oldest,
+    /// So many of those that came last.
+    Newest(usize),
+    All,
 }
 
 #[derive(Debug, Default)]
@@ -125,11 +137,14 @@ impl Pool {
         left
     }
 
-    /// An environment did not come up: the invocation that waited longest is told so. All are, if none ever will.
-    pub fn refused(&mut self, publication: PublicationId, all: bool) -> Vec<Ticket> {
+    /// Invocations that wait no longer, as their environments do not come.
+    pub fn refused(&mut self, publication: PublicationId, whom: Whom) -> Vec<Ticket> {
         let Some(queue) = self.waiting.get_mut(&publication) else { return Vec::new() };
-        let count = if all { queue.len() } else { 1.min(queue.len()) };
-        let told = queue.drain(..count).collect();
+        let told = match whom {
+            Whom::Oldest => queue.drain(..1.min(queue.len())).collect(),
+            Whom::Newest(count) => queue.drain(queue.len().saturating_sub(count)..).collect(),
+            Whom::All => queue.drain(..).collect(),
+        };
         self.tidy(publication);
         told
     }
@@ -151,6 +166,17 @@ impl Pool {
         }
     }
 
+    /// Retires those of these that are idle: their room is wanted.
+    pub fn retire(&mut self, environments: &[EnvironmentId]) {
+        for environment in environments {
+            let idle = |member: &Member| matches!(member.is, Use::Idle { .. });
+            if self.members.get(environment).is_some_and(idle) {
+                self.closed(*environment);
+                self.retired.insert(*environment);
+            }
+        }
+    }
+
     /// The retired ones among these are over, and need no ending any more.
     pub fn forget_retired(&mut self, living: impl Fn(EnvironmentId) -> bool) {
         self.retired.retain(|environment| living(*environment));
@@ -158,7 +184,17 @@ impl Pool {
 
     pub fn demand(&self) -> Demand {
         let waiting = self.waiting.iter().map(|(publication, queue)| (*publication, queue.len())).collect();
-        Demand { waiting, retired: self.retired.clone() }
+        let mut idle: Vec<(WallTime, EnvironmentId)> = self
+            .members
+            .iter()
+            .filter_map(|(environment, member)| match member.is {
+                Use::Idle { since } => Some((since, *environment)),
+                Use::Busy => None,
+            })
+            .collect();
+        idle.sort();
+        let idle = idle.into_iter().map(|(_, environment)| environment).collect();
+        Demand { waiting, idle, retired: self.retired.clone() }
     }
 
     fn tidy(&mut self, publication: PublicationId) {
@@ -235,9 +271,10 @@ mod tests {
         for ticket in 1..=3 {
             pool.arrive(P, ticket);
         }
-        assert_eq!(pool.refused(P, false), [1]);
-        assert_eq!(pool.refused(P, true), [2, 3]);
-        assert!(pool.refused(P, true).is_empty());
+        assert_eq!(pool.refused(P, Whom::Oldest), [1]);
+        assert_eq!(pool.refused(P, Whom::Newest(1)), [3]);
+        assert_eq!(pool.refused(P, Whom::All), [2]);
+        assert!(pool.refused(P, Whom::All).is_empty());
         assert!(!pool.leave(P, 3));
         pool.check();
     }

@@ -44,7 +44,12 @@ pub async fn accept<D: Deliver + 'static>(
         };
         match accepted {
             Ok((stream, peer)) if connections.len() < CONNECTIONS_MAX => {
-                connections.spawn_local(serve(Rc::clone(&shard), stream, peer.ip(), stopping.clone()));
+                connections.spawn_local(serve(
+                    Rc::clone(&shard),
+                    stream,
+                    peer.ip().to_canonical(),
+                    stopping.clone(),
+                ));
             }
             Ok(_) => {}
             // Out of descriptors, most likely: let others finish before the next try.

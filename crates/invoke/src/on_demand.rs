@@ -8,7 +8,7 @@ use std::time::Duration;
 use ondol_core::function::Reason;
 use ondol_core::gate::Event;
 use ondol_core::identity::{EnvironmentId, PublicationId};
-use ondol_core::on_demand::{Demand, Given, Place, Pool, Ticket};
+use ondol_core::on_demand::{Demand, Given, Place, Pool, Ticket, Whom};
 use ondol_observe::clock;
 use tokio::sync::{oneshot, watch};
 
@@ -61,15 +61,19 @@ impl OnDemand {
             (ticket, answered)
         };
         self.tell();
-        match tokio::time::timeout(WAIT, answered).await {
-            Ok(Ok(answer)) => answer,
-            _ => {
-                let mut state = self.state();
-                state.pool.leave(publication, ticket);
-                state.waiters.remove(&ticket);
-                Err(Reason::new("InternalError", "No execution environment came in time."))
-            }
+        let mut answered = answered;
+        if let Ok(Ok(answer)) = tokio::time::timeout(WAIT, &mut answered).await {
+            return answer;
         }
+        let mut state = self.state();
+        state.waiters.remove(&ticket);
+        if state.pool.leave(publication, ticket) {
+            return Err(Reason::new("InternalError", "No execution environment came in time."));
+        }
+        // It came at the last moment.
+        answered
+            .try_recv()
+            .unwrap_or_else(|_| Err(Reason::new("InternalError", "No execution environment came.")))
     }
 
     /// What the agent says of an environment; true if the pool's it is.
@@ -98,12 +102,18 @@ impl OnDemand {
     }
 
     /// Invocations that wait are told why they get no environment: one, or all of them.
-    pub fn refuse(&self, publication: PublicationId, reason: &Reason, all: bool) {
+    pub fn refuse(&self, publication: PublicationId, reason: &Reason, whom: Whom) {
         let mut state = self.state();
-        for ticket in state.pool.refused(publication, all) {
+        for ticket in state.pool.refused(publication, whom) {
             state.answer(ticket, Err(reason.clone()));
         }
         drop(state);
+        self.tell();
+    }
+
+    /// These give way to others, if they are idle.
+    pub fn retire(&self, environments: &[EnvironmentId]) {
+        self.state().pool.retire(environments);
         self.tell();
     }
 
@@ -123,12 +133,13 @@ impl OnDemand {
         let publications: Vec<PublicationId> = state.pool.demand().waiting.into_keys().collect();
         drop(state);
         let reason = Reason::new("ShuttingDown", "The server is shutting down.");
-        publications.into_iter().for_each(|publication| self.refuse(publication, &reason, true));
+        publications.into_iter().for_each(|publication| self.refuse(publication, &reason, Whom::All));
     }
 
     fn tell(&self) {
-        let now = self.state().pool.demand();
         self.demand.send_if_modified(|told| {
+            // Looked at in here, so that an older look never replaces a newer one.
+            let now = self.state().pool.demand();
             let changed = *told != now;
             if changed {
                 *told = now;

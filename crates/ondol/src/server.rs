@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, bail};
 use ondol_agent::configuration::CredentialsOf;
 use ondol_agent::{AgentConfiguration, Containment as AgentContainment, Credentials, Machine};
 use ondol_api::{Api, Context, ServiceEndpoints};
-use ondol_control::{Control, Refusal, View};
+use ondol_control::{Control, PoolOrder, View};
 use ondol_core::capacity::EnvironmentState;
 use ondol_core::coins::Coins;
 use ondol_core::identity::Home;
@@ -274,8 +274,8 @@ async fn run(arguments: &Up, output: Output, parts: Parts) -> Result<()> {
     let (open, mut still_open) = mpsc::channel(1);
     let (on_demand, demand) = OnDemand::new();
     let on_demand = Arc::new(on_demand);
-    let (refusals, refused) = mpsc::unbounded_channel();
-    tokio::spawn(refuse(Arc::clone(&on_demand), refused));
+    let (pool, orders) = mpsc::unbounded_channel();
+    tokio::spawn(follow_orders(Arc::clone(&on_demand), orders));
     tokio::spawn(tidy(Arc::clone(&on_demand), reported.clone(), arguments.idle_seconds.into()));
     let shared = Shared {
         on_demand: Arc::clone(&on_demand),
@@ -324,7 +324,7 @@ async fn run(arguments: &Up, output: Output, parts: Parts) -> Result<()> {
         store,
         default_pool: machine::default_pool(&home.region),
         demand,
-        refusals,
+        pool,
         home,
         machine: Box::new(move || machine::facts(&runtime_dir, any_architecture)),
         assignments: assignments.clone(),
@@ -368,10 +368,13 @@ async fn run(arguments: &Up, output: Output, parts: Parts) -> Result<()> {
     Ok(())
 }
 
-/// Carries the control loop's word to invocations that wait for an execution environment.
-async fn refuse(on_demand: Arc<OnDemand>, mut refused: mpsc::UnboundedReceiver<Refusal>) {
-    while let Some(Refusal { publication, reason, all }) = refused.recv().await {
-        on_demand.refuse(publication, &reason, all);
+/// Carries the control loop's word to the pool of Lambda (default) functions.
+async fn follow_orders(on_demand: Arc<OnDemand>, mut orders: mpsc::UnboundedReceiver<PoolOrder>) {
+    while let Some(order) = orders.recv().await {
+        match order {
+            PoolOrder::Refuse { publication, reason, whom } => on_demand.refuse(publication, &reason, whom),
+            PoolOrder::Retire(environments) => on_demand.retire(&environments),
+        }
     }
 }
 

@@ -59,6 +59,12 @@ pub fn read_members(
         let Kind::Structure(members) = service.shape(shape).kind else {
             return Err(broken_table(operation.name));
         };
+        // What the operation does not know must reach nobody: not even those who only look at it.
+        input.retain(|name, _| {
+            members.iter().any(|member| {
+                member.name == name && matches!(member.location, Location::Body | Location::Payload)
+            })
+        });
         let pairs = query_pairs(query);
         for member in members {
             let texts: Vec<String> = match member.location {
@@ -175,6 +181,17 @@ mod tests {
         assert_eq!(input.function_name.as_deref(), Some("f"));
         assert_eq!(input.qualifier.as_deref(), Some("$LATEST.PUBLISHED"));
         assert_eq!(input.function_scaling_config.unwrap().min_execution_environments, Some(2));
+    }
+
+    /// A member that travels elsewhere, or that the operation does not have, cannot come in the body.
+    #[test]
+    fn the_body_cannot_bring_what_is_not_its_own() {
+        let matched = match_operation(&SERVICE, "PUT", "/2015-03-31/functions/f/configuration", "").unwrap();
+        let body = br#"{"Qualifier":"dev","FunctionName":"other","Description":"d","UUID":"u"}"#;
+        let members = read_members(&SERVICE, &matched, "", |_| None, body).unwrap();
+        let names: Vec<&str> = members.keys().map(String::as_str).collect();
+        assert_eq!(names, ["Description", "FunctionName"]);
+        assert_eq!(members["FunctionName"], "f");
     }
 
     #[test]

@@ -79,13 +79,13 @@ macro_rules! operations {
                 return Err(Fault::new("UnknownOperationException", 404, text));
             };
             let operation = matched.0;
-            context.admit(operation.name)?;
             match operation.name {
                 $($name => {
                     let input =
                         read_members(&SERVICE, &matched, call.query, |name| call.headers.get(name), call.body)?;
                     check(operation, &input)?;
                     rules::authorize(context, operation.name, $on, &input)?;
+                    context.admit(operation.name)?;
                     let context = context.with_sent(&input);
                     let output = $function(&context, typed(input)?).await?;
                     write_output(&SERVICE, operation, &output)

@@ -8,11 +8,13 @@ use ondol_core::capacity_provider::CapacityProvider;
 use ondol_core::code_signing::CodeSigningConfig;
 use ondol_core::event_source_mapping::EventSourceMapping;
 use ondol_core::function::Function;
-use ondol_core::identity::{FunctionReference, Home};
+use ondol_core::identity::{FunctionReference, Home, LATEST};
 use ondol_core::layer::LayerVersion;
 use ondol_core::policy::{Context as Conditions, Policy, PolicyUse};
 use ondol_store::keys;
 use ondol_wire::fault::Fault;
+use ondol_wire::lambda::SERVICE;
+use ondol_wire::model::{Kind, Operation};
 use serde_json::{Map, Value};
 
 use super::holder;
@@ -63,12 +65,12 @@ pub fn authorize(
     let Some(asked) = &context.asked else {
         return Err(Fault::new("AccessDeniedException", 403, "Nobody is known to ask."));
     };
-    let resource = resource(&context.home, on, input);
+    let resource = resource(&context.home, operation, on, input);
     let policy = resource_policy(context, on, &resource)?;
     let is_owner = context.gatekeeper.is_owner(asked);
     if !(policy.is_none() && is_owner) {
         let mut conditions = asked.context();
-        fill(context, &mut conditions, on, input)?;
+        fill(context, &mut conditions, (on, &resource), input)?;
         let allow = |action: &str, resource: &str, policy: Option<&Policy>| {
             let session_policy = asked.session_policy.as_deref();
             let authorizer = context.gatekeeper.authorizer();
@@ -128,12 +130,19 @@ fn layers<'a>(operation: &str, input: &'a Map<String, Value>) -> Vec<&'a str> {
     layers.into_iter().flatten().filter_map(Value::as_str).collect()
 }
 
+fn takes_qualifier(operation: &Operation) -> bool {
+    operation.input.is_some_and(|shape| match SERVICE.shape(shape).kind {
+        Kind::Structure(members) => members.iter().any(|member| member.name == "Qualifier"),
+        _ => false,
+    })
+}
+
 fn text<'a>(input: &'a Map<String, Value>, name: &str) -> &'a str {
     input.get(name).and_then(Value::as_str).unwrap_or_default()
 }
 
 /// The ARN an operation is for, as policies name it.
-pub fn resource(home: &Home, on: On, input: &Map<String, Value>) -> String {
+pub fn resource(home: &Home, operation: &str, on: On, input: &Map<String, Value>) -> String {
     let by_name = |given: &str, arn: &dyn Fn(&str) -> String| {
         if given.starts_with("arn:") { given.to_owned() } else { arn(given) }
     };
@@ -143,6 +152,9 @@ pub fn resource(home: &Home, on: On, input: &Map<String, Value>) -> String {
             let reference = FunctionReference::parse(text(input, "FunctionName"));
             let beside = input.get("Qualifier").and_then(Value::as_str).map(str::to_owned);
             let qualifier = reference.qualifier.clone().or(beside);
+            // Where an operation has no qualifier, `$LATEST` is the function itself.
+            let takes_one = SERVICE.operation(operation).is_some_and(takes_qualifier);
+            let qualifier = qualifier.filter(|qualifier| takes_one || qualifier != LATEST);
             reference.arn(home, qualifier.as_deref())
         }
         On::CapacityProvider => {
@@ -173,7 +185,7 @@ pub fn resource(home: &Home, on: On, input: &Map<String, Value>) -> String {
 fn fill(
     context: &Context,
     conditions: &mut Conditions,
-    on: On,
+    (on, resource): (On, &str),
     input: &Map<String, Value>,
 ) -> Result<(), Fault> {
     for (member, key) in CONDITIONS {
@@ -201,8 +213,9 @@ fn fill(
     let mut function = input.get("FunctionName").and_then(Value::as_str).map(str::to_owned);
     if let On::EventSourceMapping = on {
         let key = keys::event_source_mapping(text(input, "UUID"));
+        // Of a mapping that is there it is the one it is for, whatever it is to be for.
         if let Some((mapping, _)) = context.document::<EventSourceMapping>(&key)? {
-            function.get_or_insert(mapping.function);
+            function = Some(context.home.function_arn(&mapping.function, mapping.qualifier.as_deref()));
         }
     }
     if let Some(function) = function {
@@ -210,13 +223,12 @@ fn fill(
         conditions.add("lambda:FunctionArn", reference.arn(&context.home, reference.qualifier.as_deref()));
     }
     if let (On::Function, None) = (on, input.get("AuthType")) {
-        let url =
-            holder_of(context, &resource(&context.home, on, input)).and_then(|h| h.attached().url.clone());
+        let url = holder_of(context, resource).and_then(|h| h.attached().url.clone());
         if let Some(url) = url {
             conditions.add("lambda:FunctionUrlAuthType", url.auth_type);
         }
     }
-    for (name, value) in tags(context, &resource(&context.home, on, input))? {
+    for (name, value) in tags(context, resource)? {
         conditions.add(format!("aws:ResourceTag/{name}"), value);
     }
     Ok(())

@@ -101,7 +101,7 @@ impl World {
         for (step, _) in &plan.steps {
             let picture = &mut self.picture;
             match step.clone() {
-                Step::Refuse { .. } => {}
+                Step::Refuse { .. } | Step::Retire { .. } => {}
                 Step::ActivateProvider { name } => {
                     picture.providers.get_mut(&name).unwrap().state = ProviderState::Active
                 }
@@ -448,12 +448,12 @@ fn on_demand_one_environment_starts_for_each_invocation_that_waits_and_no_more()
     world.picture.demand.waiting.insert(id, 3);
     let plan = decide_again(&world);
     let refused = |step: &Step| match step {
-        Step::Refuse { reason, all, .. } => Some((reason.code.clone(), *all)),
+        Step::Refuse { reason, whom, .. } => Some((reason.code.clone(), *whom)),
         _ => None,
     };
     assert_eq!(
         plan.steps.iter().find_map(|(step, _)| refused(step)),
-        Some(("InsufficientCapacity".into(), true))
+        Some((NO_ROOM.into(), Whom::Newest(1)))
     );
     // An update makes its environments go.
     world.picture.on_demand.clear();
@@ -482,7 +482,7 @@ fn on_demand_a_failed_start_is_told_to_one_invocation_and_nothing_is_kept_runnin
     let (plan, memory) = decide(world.picture, Memory::default(), PolicyTime(0), &mut Coins::from_seed(1));
     let steps: Vec<&Step> = plan.steps.iter().map(|(step, _)| step).collect();
     assert!(
-        matches!(steps[..], [Step::Refuse { all: false, .. }, Step::ForgetEnvironment { .. }]),
+        matches!(steps[..], [Step::Refuse { whom: Whom::Oldest, .. }, Step::ForgetEnvironment { .. }]),
         "{steps:?}"
     );
     assert_eq!(memory, Memory::default());
