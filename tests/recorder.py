@@ -44,7 +44,7 @@ COMMON = {
     "ValidationException": 400,
 }
 # Values the service is said to send though its own model does not name them. Second-hand: LocalStack's provider has it.
-UNNAMED = {"LastUpdateStatusReasonCode": {"Updating"}}
+UNNAMED = {"LastUpdateStatusReasonCode": {"Updating", "Creating"}}
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 # Lambda's own text for a time: the shape is a plain string, its documentation says how it looks.
 # Provisioned concurrency has no milliseconds.

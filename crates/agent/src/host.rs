@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -27,6 +27,9 @@ use crate::extensions::Extensions;
 use crate::journal::{Ended, Journal};
 use crate::logs::Logs;
 use crate::variables::initialization_type;
+
+/// Errors a report names.
+const PLATFORM_ERRORS: &[&str] = &["Runtime.ExitError", "Runtime.OutOfMemory"];
 
 /// How long the last telemetry may take, of the two seconds there are for the whole shutdown.
 const TELEMETRY_WAIT: std::time::Duration = std::time::Duration::from_millis(300);
@@ -88,13 +91,15 @@ struct Caller {
 pub struct RuntimeError {
     pub error_type: String,
     pub message: String,
+    /// The whole of what it posted.
+    pub body: Option<String>,
 }
 
 impl RuntimeError {
     /// Both are the function's words, and go into documents and reports: they are cut.
     pub fn new(error_type: &str, message: &str) -> Self {
         let cut = |text: &str, chars: usize| text.chars().take(chars).collect();
-        Self { error_type: cut(error_type, 128), message: cut(message, 1_024) }
+        Self { error_type: cut(error_type, 128), message: cut(message, 1_024), body: None }
     }
 }
 
@@ -109,6 +114,12 @@ pub struct Host {
     init_micros: Cell<Option<u64>>,
     /// The slot is free, and extensions still work on the invocation.
     freeing: Cell<bool>,
+    /// When the latest invocation's time ends.
+    deadline: Cell<WallTime>,
+    /// This host itself, for what it leaves to a task.
+    own: RefCell<Weak<Self>>,
+    /// The platform's name for what ended the invocation that is being answered.
+    platform_error: Cell<Option<&'static str>>,
     /// Its control group below ours.
     group: Option<String>,
     /// The runtime asked for an invocation.
@@ -154,6 +165,9 @@ impl Host {
             adopted_at: clock::wall(),
             init_micros: Cell::new(None),
             freeing: Cell::new(false),
+            platform_error: Cell::new(None),
+            deadline: Cell::new(WallTime(0)),
+            own: RefCell::default(),
             group,
             polled: Cell::new(false),
             slots: RefCell::new(Slots::new(limit)),
@@ -171,6 +185,7 @@ impl Host {
             gate,
             machine,
         });
+        *host.own.borrow_mut() = Rc::downgrade(&host);
         host.tell_of_start();
         host
     }
@@ -294,6 +309,18 @@ impl Host {
     fn slot_released(&self) {
         self.freeing.set(true);
         self.consider_free();
+        let until = self.deadline.get();
+        if let (true, Some(host)) = (self.freeing.get(), self.own.borrow().upgrade()) {
+            // An extension has the invocation's own time, and no more.
+            tokio::task::spawn_local(async move {
+                let left = until.0.saturating_sub(clock::wall().0);
+                tokio::time::sleep(std::time::Duration::from_micros(left)).await;
+                if host.freeing.get() && host.deadline.get() == until {
+                    host.close();
+                    host.tell(ShardEvent::TimedOut);
+                }
+            });
+        }
     }
 
     /// An extension has registered; with the last one the runtime may start.
@@ -419,6 +446,8 @@ impl Host {
             let handed = self.callers.borrow().get(&request).is_some_and(|caller| caller.handed_at.is_some());
             if handed {
                 let message = format!("RequestId: {} Error: {what}", request.uuid());
+                // The report names the error; only what the platform itself has names for.
+                self.platform_error.set(PLATFORM_ERRORS.iter().find(|known| **known == error_type).copied());
                 self.reply(request, Some("Unhandled"), error_body(error_type, &message), Status::Failure);
             } else if let Some(caller) = self.callers.borrow_mut().remove(&request) {
                 let _ = caller.reply.send(Err(Refused(ThrottleCause::Concurrency)));
@@ -429,11 +458,15 @@ impl Host {
     fn describe(&self, exit: &Exit) -> (&'static str, String) {
         match exit {
             Exit::Code(0) => ("Runtime.ExitError", "Runtime exited without providing a reason".into()),
+            // What a program that is not there, or may not be run, ends with.
+            Exit::Code(126 | 127) if !self.polled.get() => {
+                ("Runtime.InvalidEntrypoint", "Runtime failed to start: its program can't be run".into())
+            }
             Exit::Code(code) => {
                 ("Runtime.ExitError", format!("Runtime exited with error: exit status {code}"))
             }
             Exit::Signal(signal) => {
-                ("Runtime.ExitError", format!("Runtime exited with error: signal: {signal}"))
+                ("Runtime.ExitError", format!("Runtime exited with error: signal: {}", signal_name(*signal)))
             }
             Exit::OutOfMemory => ("Runtime.OutOfMemory", "Runtime exited with error: signal: killed".into()),
             Exit::NotStarted(what) => {
@@ -460,7 +493,8 @@ impl Host {
             _ => "FunctionError.RuntimeInitError",
         };
         if let Some(error) = self.first_error.borrow().as_ref() {
-            return Reason::new(code, format!("{}: {}", error.error_type, error.message));
+            let reason = Reason::new(code, format!("{}: {}", error.error_type, error.message));
+            return Reason { answer: error.body.clone().filter(|_| self.is_classic()), ..reason };
         }
         match self.logs.last_lines().last() {
             Some(line) => Reason::new(code, format!("{what}. Its last line of log: {line}")),
@@ -481,6 +515,7 @@ impl Host {
             status,
             max_memory_bytes: self.group.as_deref().filter(|_| self.is_classic()).and_then(peak_memory_bytes),
             init_micros: self.init_micros.take(),
+            error_type: self.platform_error.take(),
         };
         let lines = self.journal.report(request, &ended, wants_tail);
         let log_tail = wants_tail.then(|| self.logs.take_tail(request, &lines).unwrap_or_default());
@@ -567,6 +602,7 @@ impl Host {
             return false;
         }
         caller.handed_at = Some(clock::wall());
+        self.deadline.set(deadline);
         let wants_tail = caller.invocation.wants_log_tail;
         if self.is_classic() {
             self.logs.belong_to(Some(request));
@@ -607,6 +643,24 @@ impl Host {
             }
         }
     }
+}
+
+/// A signal's name, as the kernel's users know it.
+fn signal_name(signal: i32) -> String {
+    let name = match signal {
+        1 => "hangup",
+        2 => "interrupt",
+        4 => "illegal instruction",
+        6 => "aborted",
+        7 => "bus error",
+        8 => "floating point exception",
+        9 => "killed",
+        11 => "segmentation fault",
+        13 => "broken pipe",
+        15 => "terminated",
+        other => return other.to_string(),
+    };
+    name.into()
 }
 
 /// What extensions of a Lambda (default) function hear of an invocation.

@@ -49,6 +49,8 @@ pub struct Ended {
     pub max_memory_bytes: Option<u64>,
     /// How long the initialisation took, with the first invocation after it.
     pub init_micros: Option<u64>,
+    /// What the platform calls the error, where it is the platform's.
+    pub error_type: Option<&'static str>,
 }
 
 #[derive(Debug)]
@@ -173,9 +175,24 @@ impl Journal {
         let text = event.to_string();
         let subscriptions = self.subscriptions.borrow();
         subscriptions.iter().filter(|s| s.wants(Kind::Platform)).for_each(|s| s.push(&text));
-        // Text logs hold what went wrong, and no more of the platform's events.
-        let wanted = if self.mode == Mode::Text { Level::Warn } else { self.system_level };
-        level < wanted || self.keep(None, Entry::Text(text.into()), 0)
+        if self.mode == Mode::Text {
+            return self.text_platform(kind, level, record);
+        }
+        level < self.system_level || self.keep(None, Entry::Text(text.into()), 0)
+    }
+
+    /// Text logs hold what went wrong in words of their own, and no more of the platform's events.
+    fn text_platform(&self, kind: &str, level: Level, record: &Value) -> bool {
+        let line = match kind {
+            "platform.initReport" if level >= Level::Warn => format!(
+                "INIT_REPORT Init Duration: {:.2} ms\tPhase: init\tStatus: error\tError Type: {}",
+                record["metrics"]["durationMs"].as_f64().unwrap_or_default(),
+                record["errorType"].as_str().unwrap_or_default()
+            ),
+            "platform.logsDropped" => format!("LOGS_DROPPED {record}"),
+            _ => return true,
+        };
+        self.keep(None, Entry::Text(line.into()), 0)
     }
 
     /// Tells of an invocation's beginning; gives the lines for the tail its caller asked for.
@@ -223,7 +240,9 @@ impl Journal {
             }
             Mode::ClassicJson => {
                 let done = platform::runtime_done(clock::epoch_millis(), request, duration_micros, status);
-                let lines = vec![done.to_string(), event().to_string()];
+                let quiet = status == Status::Success && self.system_level > Level::Debug;
+                let done = Some(done.to_string()).filter(|_| !quiet);
+                let lines: Vec<String> = done.into_iter().chain([event().to_string()]).collect();
                 (lines.iter().map(|line| Entry::Text(line.as_str().into())).collect(), lines)
             }
             Mode::Text => {
@@ -231,8 +250,17 @@ impl Journal {
                 (lines.iter().map(|line| Entry::Text(line.as_str().into())).collect(), lines)
             }
         };
+        if self.mode != Mode::Managed {
+            // Subscribers hear of the runtime's end beside the report; the log has it at DEBUG.
+            let subscriptions = self.subscriptions.borrow();
+            if subscriptions.iter().any(|s| s.wants(Kind::Platform)) {
+                let done = platform::runtime_done(clock::epoch_millis(), request, duration_micros, status);
+                let text = done.to_string();
+                subscriptions.iter().filter(|s| s.wants(Kind::Platform)).for_each(|s| s.push(&text));
+            }
+        }
         for (place, entry) in entries.into_iter().enumerate() {
-            // Subscribers hear of the end once.
+            // Subscribers hear of the report once.
             if place == 0 {
                 self.invocation(request, entry, level, event);
             } else if level >= self.system_level {
@@ -245,7 +273,14 @@ impl Journal {
     /// The last lines of an invocation in the text format.
     fn text_report(&self, request: RequestId, ended: &Ended) -> Vec<String> {
         let id = request.uuid();
-        let mut lines = vec![format!("END RequestId: {id}")];
+        let mut lines = Vec::new();
+        if ended.status == Status::Timeout {
+            let now = ondol_wire::time::iso_8601_millis(clock::epoch_millis());
+            #[allow(clippy::cast_precision_loss)]
+            let seconds = (ended.duration_micros / 1_000_000) as f64;
+            lines.push(format!("{now} {id} Task timed out after {seconds:.2} seconds"));
+        }
+        lines.push(format!("END RequestId: {id}"));
         let billed = ended.duration_micros.div_ceil(1_000).max(1);
         let mut report = format!(
             "REPORT RequestId: {id}\tDuration: {:.2} ms\tBilled Duration: {billed} ms\tMemory Size: {} MB",
@@ -260,6 +295,9 @@ impl Journal {
         }
         if ended.status == Status::Timeout {
             report.push_str("\tStatus: timeout");
+        }
+        if matches!(ended.status, Status::Error | Status::Failure) && ended.error_type.is_some() {
+            let _ = write!(report, "\tStatus: error\tError Type: {}", ended.error_type.unwrap_or_default());
         }
         lines.push(report + "\t");
         lines

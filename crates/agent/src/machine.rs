@@ -28,6 +28,7 @@ use crate::shard::{Adopted, ShardCommand, ShardEnd};
 /// Initialisation may take this long at least, and this long at most whatever the function's timeout.
 const INIT_SECONDS_MIN: u64 = 130;
 const INIT_SECONDS_MAX: u64 = 900;
+const ON_DEMAND_INIT_SECONDS: u64 = 10;
 /// A drain waits for what is in flight: the function's timeout, and never longer than this.
 const DRAIN_SECONDS_MAX: u64 = 5_400;
 const DRAIN_SECONDS_EXTRA: u64 = 5;
@@ -49,6 +50,7 @@ const FIRST_HOST_ID: u32 = 1_500_000_000;
 /// Why an environment ends, as extensions hear it.
 const SPINDOWN: &str = "spindown";
 const FAILURE: &str = "failure";
+const TIMEOUT: &str = "timeout";
 
 #[derive(Debug)]
 enum Phase {
@@ -296,7 +298,12 @@ impl Machine {
                 };
                 if matches!(live.phase, Phase::Launching) {
                     let timeout = u64::from(live.assignment.publication.configuration.timeout_seconds);
-                    let seconds = timeout.clamp(INIT_SECONDS_MIN, INIT_SECONDS_MAX);
+                    // On demand somebody waits: the initialisation has its own ten seconds, and then the invocation's.
+                    let seconds = if live.assignment.publication.configuration.is_on_demand() {
+                        ON_DEMAND_INIT_SECONDS + timeout
+                    } else {
+                        timeout.clamp(INIT_SECONDS_MIN, INIT_SECONDS_MAX)
+                    };
                     live.phase =
                         Phase::Starting { until: clock::wall().plus_millis(seconds * 1_000), failed: false };
                 }
@@ -354,7 +361,9 @@ impl Machine {
                 }
             }
             ShardEvent::TimedOut => {
-                self.end(id, "An invocation timed out; the next one gets another.").await?
+                live.because =
+                    Some(Reason::new("FunctionError", "An invocation timed out; the next one gets another."));
+                self.shut_down(id, TIMEOUT).await?;
             }
             ShardEvent::Stuck => self.replace(id, "Timed-out code held its slots for too long."),
             ShardEvent::WorkerEnded => self.replace(id, "One of the runtime's workers ended."),
@@ -392,7 +401,10 @@ impl Machine {
                     if !failed {
                         let text =
                             "The runtime didn't ask for an invocation within the time for initialisation.";
-                        live.because = Some(Reason::new("FunctionError.InitTimeout", text));
+                        let seconds = f64::from(live.assignment.publication.configuration.timeout_seconds);
+                        let answer = format!("Task timed out after {seconds:.2} seconds");
+                        let reason = Reason::new("FunctionError.InitTimeout", text);
+                        live.because = Some(Reason { answer: Some(answer), ..reason });
                     }
                     self.shut_down(id, FAILURE).await?;
                 }

@@ -21,6 +21,8 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::extensions_api;
 use crate::host::{Handed, Host, RuntimeError, error_body};
 
+/// An account of a failed initialisation that is handed on whole.
+const INIT_ERROR_BYTES_MAX: usize = 64 << 10;
 pub const ERROR_BYTES_MAX: usize = 1 << 20;
 /// The largest head: Python's client sends an X-Ray cause of up to 1 MiB as a header.
 const HEAD_BYTES_MAX: usize = (1 << 20) + (64 << 10);
@@ -210,7 +212,9 @@ async fn init_error(host: &Host, request: Request<Incoming>) -> Answered {
             let body: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
             let text = |name: &str| body[name].as_str().map(str::to_owned);
             let error_type = stated.or_else(|| text("errorType")).unwrap_or_else(|| "Runtime.Unknown".into());
-            let error = RuntimeError::new(&error_type, &text("errorMessage").unwrap_or_default());
+            let mut error = RuntimeError::new(&error_type, &text("errorMessage").unwrap_or_default());
+            error.body =
+                body.is_object().then(|| body.to_string()).filter(|own| own.len() <= INIT_ERROR_BYTES_MAX);
             if host.init_error(error) {
                 ok()
             } else {

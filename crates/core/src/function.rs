@@ -296,11 +296,14 @@ pub enum LastUpdate {
 pub struct Reason {
     pub code: String,
     pub text: String,
+    /// The runtime's own account of an initialisation that failed, for the invocation that waited for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<String>,
 }
 
 impl Reason {
     pub fn new(code: &str, text: impl Into<String>) -> Self {
-        Self { code: code.into(), text: text.into() }
+        Self { code: code.into(), text: text.into(), answer: None }
     }
 
     pub fn creating() -> Self {

@@ -12,6 +12,7 @@ use hyper::body::{Body as _, Incoming};
 use hyper::header::HeaderValue;
 use hyper::http::request::Parts;
 use hyper::{Request, Response, StatusCode};
+use ondol_core::capacity::REPLACED;
 use ondol_core::function::Reason;
 use ondol_core::gate::ThrottleCause;
 use ondol_core::identity::{FunctionReference, Qualifier, RequestId};
@@ -29,6 +30,9 @@ use crate::answer::{Body, failure, whole};
 use crate::directory::Target;
 
 use crate::shard::{Shard, Undelivered};
+
+/// Times an invocation looks again for what its function is now, as it was updated while it waited.
+const REPLACED_MAX: u32 = 20;
 
 /// A body that takes longer to arrive is given up. No slot is held while it arrives.
 const BODY_SECONDS_MAX: u64 = 60;
@@ -61,16 +65,29 @@ async fn phases<D: Deliver + 'static>(
         return Ok(dry_run(id));
     }
     check_payload(&identified.payload)?;
-    let on_demand = resolved.target.on_demand.clone();
-    let (version, invocation) = prepare(&identified, resolved, id);
-    let outcome = match on_demand {
-        None => shard.deliver(invocation).await,
-        // In a task of its own: a caller that goes away must not take a half-started environment with it.
-        Some(limits) => {
-            let shard = Rc::clone(shard);
-            let delivery = async move { shard.deliver_on_demand(invocation, &limits).await };
-            let lost = Undelivered::Throttled(ThrottleCause::Concurrency);
-            tokio::task::spawn_local(delivery).await.unwrap_or(Err(lost))
+    let mut resolved = resolved;
+    let mut left = REPLACED_MAX;
+    let (version, trace_id, outcome) = loop {
+        let on_demand = resolved.target.on_demand.clone();
+        let (version, invocation) = prepare(&identified, resolved, id);
+        let trace_id = invocation.trace_id.clone();
+        let outcome = match on_demand {
+            None => shard.deliver(invocation).await,
+            // In a task of its own: a caller that goes away must not take a half-started environment with it.
+            Some(limits) => {
+                let shard = Rc::clone(shard);
+                let delivery = async move { shard.deliver_on_demand(invocation, &limits).await };
+                let lost = Undelivered::Throttled(ThrottleCause::Concurrency);
+                tokio::task::spawn_local(delivery).await.unwrap_or(Err(lost))
+            }
+        };
+        match outcome {
+            // The function was updated while this waited for an environment: what it is now takes it.
+            Err(Undelivered::NotStarted(reason)) if reason.code == REPLACED && left > 0 => {
+                left -= 1;
+                resolved = resolve(shard, function, &identified)?;
+            }
+            outcome => break (version, trace_id, outcome),
         }
     };
     let duration_micros = clock::wall().0.saturating_sub(started.0);
@@ -83,7 +100,7 @@ async fn phases<D: Deliver + 'static>(
     };
     shard.usage.record(UsageEvent { version: Arc::clone(&version), outcome: counted, duration_micros });
     match outcome {
-        Ok(reply) => Ok(answer(reply, &version.version, id)),
+        Ok(reply) => Ok(answer(reply, &version.version, id, trace_id.as_deref())),
         Err(Undelivered::Throttled(cause)) => Err(throttle("ConcurrentInvocationLimitExceeded", cause)),
         Err(Undelivered::ReservedConcurrency) => {
             let reason = "ReservedFunctionConcurrentInvocationLimitExceeded";
@@ -101,20 +118,24 @@ fn not_started(reason: &Reason, version: &str, id: RequestId) -> Result<Response
             .with_member("Reason", "ConcurrentInvocationLimitExceeded")
             .with_header("retry-after", "1")
             .with_header("x-ondol-throttle-cause", ThrottleCause::Memory.name())),
+        "FunctionError.InitTimeout" if reason.answer.is_some() => {
+            let message =
+                format!("RequestId: {} Error: {}", id.uuid(), reason.answer.as_deref().unwrap_or_default());
+            Ok(failed("Sandbox.Timedout", &message, version, id))
+        }
         code if code.starts_with("FunctionError") || code == "InvalidZipFileException" => {
+            if let Some(own) = &reason.answer {
+                let body = ReplyBody::whole(own.clone().into());
+                let reply = Reply { function_error: Some("Unhandled"), body, log_tail: None };
+                return Ok(answer(reply, version, id, None));
+            }
             // The runtime's own words come as `Type: message`.
             let (kind, message) = match reason.text.split_once(": ") {
                 Some((kind, message)) if !kind.contains(' ') => (kind, message),
                 _ => ("Runtime.ExitError", reason.text.as_str()),
             };
             let message = format!("RequestId: {} Error: {message}", id.uuid());
-            let body = serde_json::json!({"errorType": kind, "errorMessage": message}).to_string();
-            let reply = Reply {
-                function_error: Some("Unhandled"),
-                body: ReplyBody::whole(body.into()),
-                log_tail: None,
-            };
-            Ok(answer(reply, version, id))
+            Ok(failed(kind, &message, version, id))
         }
         _ => Err(Fault::of(&SERVICE, "ServiceException", reason.text.clone())),
     }
@@ -226,6 +247,14 @@ fn resolve<D: Deliver>(shard: &Shard<D>, function: &str, identified: &Identified
     authorize(shard, &reference.name, parsed.as_ref(), &identified.asked)?;
     let target = shard.resolve(&reference.name, parsed.as_ref())?;
     Ok(Resolved { target, invoked_arn: home.function_arn(&reference.name, qualifier.as_deref()) })
+}
+
+/// An error of the function, in this server's words.
+fn failed(kind: &str, message: &str, version: &str, id: RequestId) -> Response<Body> {
+    let body = serde_json::json!({"errorType": kind, "errorMessage": message}).to_string();
+    let body = ReplyBody::whole(body.into());
+    let reply = Reply { function_error: Some("Unhandled"), body, log_tail: None };
+    answer(reply, version, id, None)
 }
 
 /// The owner of the account may invoke whatever no policy keeps from it; anybody else as the policies say.
@@ -345,10 +374,21 @@ fn prepare(
         timeout_millis: resolved.target.timeout_millis,
         invoked_arn: resolved.invoked_arn.into(),
         client_context: client_context.map(Into::into),
-        trace_id: text("x-amzn-trace-id").map(Into::into),
+        trace_id: Some(text("x-amzn-trace-id").map_or_else(|| new_trace(request), Into::into)),
         wants_log_tail: identified.wants_log_tail,
     };
     (resolved.target.version, invocation)
+}
+
+/// A trace of the caller's none: every invocation has one, and it is not sampled.
+fn new_trace(request: RequestId) -> Arc<str> {
+    let seconds = clock::epoch_millis() / 1_000;
+    let (high, low) = ((request.0 >> 64) as u64, request.0 as u64);
+    format!(
+        "Root=1-{seconds:08x}-{:024x};Parent={low:016x};Sampled=0",
+        u128::from(high) << 32 | u128::from(low >> 32)
+    )
+    .into()
 }
 
 fn dry_run(id: RequestId) -> Response<Body> {
@@ -358,11 +398,17 @@ fn dry_run(id: RequestId) -> Response<Body> {
     response
 }
 
-fn answer(reply: Reply, version: &str, id: RequestId) -> Response<Body> {
+fn answer(reply: Reply, version: &str, id: RequestId, trace_id: Option<&str>) -> Response<Body> {
     let mut response = Response::new(reply.body.boxed_unsync());
     insert(&mut response, "content-type", "application/json");
     insert(&mut response, "x-amzn-requestid", &id.uuid());
     insert(&mut response, "x-amz-executed-version", version);
+    insert(&mut response, "x-amzn-remapped-content-length", "0");
+    if let Some(root) =
+        trace_id.and_then(|trace_id| trace_id.split(';').find(|part| part.starts_with("Root=")))
+    {
+        insert(&mut response, "x-amzn-trace-id", &format!("{root};Sampled=0"));
+    }
     if let Some(kind) = reply.function_error {
         insert(&mut response, "x-amz-function-error", kind);
     }

@@ -134,17 +134,19 @@ impl<D: Deliver> Shard<D> {
         invocation: Invocation,
         limits: &OnDemandLimits,
     ) -> Result<Reply, Undelivered> {
-        let unreserved = &self.directory.unreserved_running;
-        let (running, limit) = match limits.reserved {
-            Some(reserved) => (&limits.running, reserved),
-            None => (unreserved, self.directory.unreserved()),
+        // Both are counted for as long as they run, so that a limit that changes meanwhile counts them too.
+        let Some(_of_function) = Running::start(&limits.running, limits.reserved.unwrap_or(u32::MAX)) else {
+            return Err(Undelivered::ReservedConcurrency);
         };
-        let Some(_running) = Running::start(running, limit) else {
-            return Err(match limits.reserved {
-                Some(_) => Undelivered::ReservedConcurrency,
-                None => Undelivered::Throttled(ThrottleCause::Concurrency),
-            });
+        let of_account = match limits.reserved {
+            Some(_) => None,
+            None => {
+                let running = &self.directory.unreserved_running;
+                let started = Running::start(running, self.directory.unreserved());
+                Some(started.ok_or(Undelivered::Throttled(ThrottleCause::Concurrency))?)
+            }
         };
+        let _running = of_account;
         for _ in 0..ATTEMPTS_MAX {
             let acquired = self.on_demand.acquire(invocation.publication).await;
             let Given { environment, place, .. } = acquired.map_err(Undelivered::NotStarted)?;

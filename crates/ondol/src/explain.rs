@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use ondol_control::View;
 use ondol_core::capacity::EnvironmentState;
-use ondol_core::function::{Function, FunctionVersion, LastUpdate, Reason, VersionState};
+use ondol_core::function::{
+    Function, FunctionConfiguration, FunctionVersion, LastUpdate, Reason, VersionState,
+};
+use ondol_core::identity::LATEST;
 use ondol_observe::logs::{Event, LogBook, Query};
 use ondol_protocol::assignment::Report;
 use ondol_store::{Store, StoreError, keys};
@@ -15,6 +18,9 @@ use serde_json::{Value, json};
 const LINES_MAX: usize = 20;
 /// How many of a function's newest events are looked through for its last failure.
 const EVENTS_MAX: usize = 2_000;
+
+/// How a failed initialisation is told in a text log.
+const INIT_REPORT: &str = "INIT_REPORT";
 
 /// What an environment that we ended before it was ready gives as its error.
 const ENDED: &str = "Client.ExecutionEnvironmentShutDown";
@@ -48,6 +54,8 @@ pub fn page(
         "exists": true,
         "deleting": found.deleting,
         "published": !versions.is_empty(),
+        "onDemand": found.configuration.is_on_demand(),
+        "lastFailure": found.configuration.is_on_demand().then(|| last_failure(&found.configuration, &found.name, LATEST, logs)).flatten(),
         "storeTrouble": store.trouble(),
         "versions": shown,
     }))
@@ -87,7 +95,12 @@ fn explain(version: &FunctionVersion, view: &View, report: &Report, logs: &LogBo
         add(reason);
     }
     let healthy = version.state == VersionState::Active && ready >= wanted && because.is_empty();
-    let failure = if healthy { None } else { last_failure(version, logs) };
+    let failure = if healthy {
+        None
+    } else {
+        let configuration = &version.publication.configuration;
+        last_failure(configuration, &version.function, &version.version, logs)
+    };
     json!({
         "version": version.version,
         "state": version.state.to_string(),
@@ -99,35 +112,47 @@ fn explain(version: &FunctionVersion, view: &View, report: &Report, logs: &LogBo
 }
 
 /// The newest environment of the version that failed to initialise, and what it wrote.
-fn last_failure(version: &FunctionVersion, logs: &LogBook) -> Option<Value> {
+fn last_failure(
+    configuration: &FunctionConfiguration,
+    function: &str,
+    version: &str,
+    logs: &LogBook,
+) -> Option<Value> {
     let query = Query {
-        group: version.publication.configuration.logging.log_group.clone(),
-        function: Some(version.function.clone()),
-        version: Some(version.version.clone()),
+        group: configuration.logging.log_group.clone(),
+        function: Some(function.to_owned()),
+        version: Some(version.to_owned()),
         newest: Some(EVENTS_MAX),
         ..Query::default()
     };
     let events = logs.read(&query).events;
     let platform = |event: &Event| serde_json::from_str::<Value>(&event.message).ok();
     let of_failures = |event: &&Event| {
-        event.message.contains("platform.initReport")
-            && platform(event).is_some_and(|line| line["record"]["status"] != "success")
+        event.message.starts_with(INIT_REPORT)
+            || event.message.contains("platform.initReport")
+                && platform(event).is_some_and(|line| line["record"]["status"] != "success")
     };
     let failures: Vec<&Event> = events.iter().rev().filter(of_failures).collect();
     // One that was ended with the others has nothing to say of its own.
     let by_itself = |event: &&&Event| !event.message.contains(ENDED);
     let failed = failures.iter().find(by_itself).or(failures.first())?;
-    let record = platform(failed)?;
+    let (at, error_type) = match failed.message.split_once("Error Type: ") {
+        Some((_, kind)) => (Value::Null, kind.trim().into()),
+        None => {
+            let record = platform(failed)?;
+            (record["time"].clone(), record["record"]["errorType"].clone())
+        }
+    };
     let lines: Vec<&str> = events
         .iter()
         .filter(|event| event.stream.name == failed.stream.name)
         .map(|event| event.message.as_str())
-        .filter(|message| !message.contains("\"type\":\"platform."))
+        .filter(|message| !message.contains("\"type\":\"platform.") && !message.starts_with(INIT_REPORT))
         .collect();
     Some(json!({
-        "at": record["time"],
+        "at": at,
         "logStream": failed.stream.name,
-        "errorType": record["record"]["errorType"],
+        "errorType": error_type,
         "lines": lines[lines.len().saturating_sub(LINES_MAX)..],
     }))
 }
@@ -185,6 +210,17 @@ pub fn text(page: &Value) -> String {
     }
     if !page["storeTrouble"].is_null() {
         let _ = writeln!(out, "No change can be stored at present: {}", word(&page["storeTrouble"]));
+    }
+    if page["onDemand"] == true {
+        let _ = writeln!(out, "{function} is a Lambda (default) function: it runs on demand, and is Active.");
+        let failure = &page["lastFailure"];
+        if !failure.is_null() {
+            let _ = writeln!(out, "The last time it could not start: {}", word(&failure["errorType"]));
+            for line in list(&failure["lines"]) {
+                let _ = writeln!(out, "  | {}", word(&line));
+            }
+        }
+        return out;
     }
     if page["published"] == false {
         let _ = writeln!(

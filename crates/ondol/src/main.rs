@@ -130,10 +130,10 @@ struct Up {
     #[arg(long, value_enum, default_value_t = Auth::On)]
     auth: Auth,
     /// AWS services that Ondol does not serve, and where they are: s3=http://127.0.0.1:9000,sqs=…
-    #[arg(long, value_name = "SERVICE=URL,…", value_delimiter = ',')]
+    #[arg(long, value_name = "SERVICE=URL,…", value_delimiter = ',', value_parser = service_endpoint)]
     service_endpoint: Vec<String>,
     /// A quota of the account, such as concurrent-executions=50; may be repeated
-    #[arg(long, value_name = "NAME=NUMBER")]
+    #[arg(long, value_name = "NAME=NUMBER", value_parser = quota)]
     quota: Vec<String>,
     /// How long an execution environment of a Lambda (default) function may be idle
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
@@ -158,6 +158,14 @@ fn account_id(text: &str) -> Result<String, String> {
         return Ok(text.to_owned());
     }
     Err("an account id has 12 digits".into())
+}
+
+fn quota(text: &str) -> Result<String, String> {
+    ondol_core::quotas::Quotas::default().set(text).map(|()| text.to_owned())
+}
+
+fn service_endpoint(text: &str) -> Result<String, String> {
+    ondol_api::ServiceEndpoints::parse(text, "", None).map(|_| text.to_owned())
 }
 
 fn region(text: &str) -> Result<String, String> {

@@ -34,6 +34,12 @@ pub fn second_timestamp(epoch_millis: i64) -> String {
     format!("{y:04}-{m:02}-{d:02}T{h:02}:{min:02}:{s:02}+0000")
 }
 
+/// `2026-11-22T09:56:03.000000Z`, as Lambda writes it of function URLs.
+pub fn micros_timestamp(epoch_millis: i64) -> String {
+    let (y, m, d, h, min, s) = civil(epoch_millis.div_euclid(1_000));
+    format!("{y:04}-{m:02}-{d:02}T{h:02}:{min:02}:{s:02}.{:03}000Z", epoch_millis.rem_euclid(1_000))
+}
+
 /// `2026-11-22T09:56:03.000Z`, as log lines carry it.
 pub fn iso_8601_millis(epoch_millis: i64) -> String {
     let (y, m, d, h, min, s) = civil(epoch_millis.div_euclid(1_000));

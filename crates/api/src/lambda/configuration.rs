@@ -9,6 +9,7 @@ use ondol_core::runtime::{CREATABLE, NEWER, RETIRED, default_concurrency_per_vcp
 use ondol_core::{managed_instances, runtime::MANAGED_INSTANCES};
 use ondol_wire::fault::Fault;
 use ondol_wire::lambda::types;
+use ondol_wire::validate::{refuse as refuse_violations, violation};
 
 use crate::context::Context;
 use crate::faults::{invalid, unsupported_setting};
@@ -128,7 +129,7 @@ pub fn update(
     }
     if let Some(size) = settings.ephemeral_storage.and_then(|storage| storage.size).map(unsigned) {
         if size > EPHEMERAL_STORAGE_MIB_MAX {
-            return Err(invalid(format!("EphemeralStorage can be at most {EPHEMERAL_STORAGE_MIB_MAX} MB.")));
+            return Err(beyond(&[("ephemeralStorage.size", size, EPHEMERAL_STORAGE_MIB_MAX)]));
         }
         to.ephemeral_storage_mib = size;
     }
@@ -174,16 +175,21 @@ fn check_on_demand(to: &FunctionConfiguration) -> Result<(), Fault> {
         ("timeout", to.timeout_seconds, ON_DEMAND_TIMEOUT_SECONDS_MAX),
         ("memorySize", to.memory_size_mib, ON_DEMAND_MEMORY_MIB_MAX),
     ];
-    match too_much.into_iter().find(|(_, value, max)| value > max) {
-        Some((name, value, max)) => Err(Fault::new(
-            "ValidationException",
-            400,
-            format!(
-                "1 validation error detected: Value '{value}' at '{name}' failed to satisfy constraint: Member must have value less than or equal to {max}"
-            ),
-        )),
-        None => Ok(()),
-    }
+    let beyond_bounds: Vec<(&str, u32, u32)> =
+        too_much.into_iter().filter(|(_, value, max)| value > max).collect();
+    if beyond_bounds.is_empty() { Ok(()) } else { Err(beyond(&beyond_bounds)) }
+}
+
+/// Values above a bound that the model does not name, in the validator's words.
+fn beyond(found: &[(&str, u32, u32)]) -> Fault {
+    let found: Vec<String> = found
+        .iter()
+        .map(|(name, value, max)| {
+            let constraint = format!("Member must have value less than or equal to {max}");
+            violation(&format!("'{value}'"), name, &constraint)
+        })
+        .collect();
+    refuse_violations(&found).err().unwrap_or_else(|| invalid(found.join("; ")))
 }
 
 fn json_format(application_level: Option<String>, system_level: Option<String>) -> LogFormat {

@@ -9,9 +9,9 @@ use ondol_wire::lambda::types::{
     CreateEventSourceMappingRequest, DeleteEventSourceMappingRequest, DestinationConfig,
     EventSourceMappingConfiguration, FilterCriteria, GetEventSourceMappingRequest,
     ListEventSourceMappingsRequest, ListEventSourceMappingsResponse, OnFailure,
-    SelfManagedKafkaEventSourceConfig, UpdateEventSourceMappingRequest,
+    UpdateEventSourceMappingRequest,
 };
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::{event_sources, holder, page, tags};
 use crate::context::{Context, uuid};
@@ -30,12 +30,14 @@ pub async fn create(
 ) -> Result<EventSourceMappingConfiguration, Fault> {
     let kind = kind_of(&input)?;
     let (function, qualifier) = function_of(context, input.function_name.as_deref())?;
-    check(context, kind, &input)?;
+    check(kind, &input)?;
     let own_tags = input.tags.clone().unwrap_or_default();
     tags::check(&own_tags)?;
     event_sources::check_exists(context, kind, input.event_source_arn.as_deref()).await?;
+    let id = uuid();
     let mapping = EventSourceMapping {
-        uuid: uuid(),
+        settings: settings(defaults(kind, &id, &input)),
+        uuid: id,
         kind,
         function,
         qualifier,
@@ -44,7 +46,6 @@ pub async fn create(
         state_transition_reason: reason_of(kind).into(),
         last_processing_result: NOTHING_PROCESSED.into(),
         last_modified_epoch_millis: context.now_epoch_millis(),
-        settings: settings(defaults(kind, &input)),
         tags: own_tags,
     };
     let key = keys::event_source_mapping(&mapping.uuid);
@@ -78,7 +79,20 @@ fn function_of(context: &Context, text: Option<&str>) -> Result<(String, Option<
     Ok((reference.name, qualifier))
 }
 
-fn check(context: &Context, kind: SourceKind, input: &CreateEventSourceMappingRequest) -> Result<(), Fault> {
+fn check(kind: SourceKind, input: &CreateEventSourceMappingRequest) -> Result<(), Fault> {
+    let arn = input.event_source_arn.as_deref().unwrap_or_default();
+    if kind == SourceKind::Sqs && input.starting_position.is_some() {
+        return Err(invalid("StartingPosition is not valid for SQS event sources."));
+    }
+    if kind == SourceKind::DynamoDb && !arn.contains("/stream/") {
+        return Err(invalid("Unrecognized event source."));
+    }
+    if (input.starting_position.as_deref(), kind) == (Some("AT_TIMESTAMP"), SourceKind::Kinesis)
+        && input.starting_position_timestamp.is_none()
+    {
+        return Err(invalid("Need to specify a timestamp when the starting position is AT_TIMESTAMP."));
+    }
+    check_members(kind, &settings(given(input)))?;
     if kind == SourceKind::SelfManagedKafka && input.source_access_configurations.is_none() {
         return Err(invalid("Required 'sourceAccessConfigurations' parameter is missing."));
     }
@@ -91,12 +105,38 @@ fn check(context: &Context, kind: SourceKind, input: &CreateEventSourceMappingRe
         let arn = input.event_source_arn.as_deref().unwrap_or_default();
         return Err(invalid(format!("Unsupported starting position for arn type: {arn}")));
     }
-    check_batch(kind, input.batch_size, input.maximum_batching_window_in_seconds)?;
-    check_destination(context, kind, input.destination_config.as_ref())?;
+    check_batch(kind, arn, input.batch_size, input.maximum_batching_window_in_seconds)?;
+    check_destination(kind, input.destination_config.as_ref())?;
     check_filters(input.filter_criteria.as_ref())
 }
 
-fn check_batch(kind: SourceKind, size: Option<i32>, window: Option<i32>) -> Result<(), Fault> {
+/// Settings that only some sources know. Source: AWS's table of parameters by event source.
+fn check_members(kind: SourceKind, given: &Map<String, Value>) -> Result<(), Fault> {
+    let is_kafka = matches!(kind, SourceKind::Msk | SourceKind::SelfManagedKafka);
+    let is_known = |name: &str| match name {
+        // Kafka knows some of these too, where its pollers are provisioned.
+        "BisectBatchOnFunctionError" | "MaximumRecordAgeInSeconds" | "MaximumRetryAttempts" => {
+            kind.is_stream() || is_kafka
+        }
+        "TumblingWindowInSeconds" | "ParallelizationFactor" => kind.is_stream(),
+        "Topics" => is_kafka,
+        "Queues" => kind == SourceKind::Mq,
+        "ScalingConfig" => kind == SourceKind::Sqs,
+        _ => true,
+    };
+    match given.keys().find(|name| !is_known(name)) {
+        Some(name) => {
+            let name: String = name[..1].to_ascii_lowercase() + &name[1..];
+            Err(invalid(format!("Unsupported '{name}' parameter for given event source mapping type.")))
+        }
+        None => Ok(()),
+    }
+}
+
+fn check_batch(kind: SourceKind, arn: &str, size: Option<i32>, window: Option<i32>) -> Result<(), Fault> {
+    if kind == SourceKind::Sqs && arn.ends_with(".fifo") && window.unwrap_or(0) > 0 {
+        return Err(invalid("Batching window is not supported for FIFO queues"));
+    }
     let size = size.unwrap_or_else(|| kind.batch_size_default());
     if kind == SourceKind::Sqs && size > SQS_BATCH_WITHOUT_WINDOW_MAX && window.unwrap_or(0) == 0 {
         return Err(invalid(
@@ -106,9 +146,12 @@ fn check_batch(kind: SourceKind, size: Option<i32>, window: Option<i32>) -> Resu
     Ok(())
 }
 
-fn check_destination(_: &Context, kind: SourceKind, config: Option<&DestinationConfig>) -> Result<(), Fault> {
+fn check_destination(kind: SourceKind, config: Option<&DestinationConfig>) -> Result<(), Fault> {
     if kind == SourceKind::Sqs && config.is_some() {
         return Err(invalid("Unsupported DestinationConfig parameter for given event source mapping type."));
+    }
+    if config.and_then(|config| config.on_failure.as_ref()).is_some_and(|side| side.destination.is_none()) {
+        return Err(invalid("The Destination field is required for an OnFailure configuration."));
     }
     Ok(())
 }
@@ -125,10 +168,10 @@ fn check_filters(criteria: Option<&FilterCriteria>) -> Result<(), Fault> {
     Ok(())
 }
 
-/// What the service answers when a mapping's settings are left out, by what it reads. Source: AWS's API reference.
-fn defaults(kind: SourceKind, input: &CreateEventSourceMappingRequest) -> EventSourceMappingConfiguration {
-    let mut out = EventSourceMappingConfiguration {
-        batch_size: Some(input.batch_size.unwrap_or_else(|| kind.batch_size_default())),
+/// The settings a request gives.
+fn given(input: &CreateEventSourceMappingRequest) -> EventSourceMappingConfiguration {
+    EventSourceMappingConfiguration {
+        batch_size: input.batch_size,
         maximum_batching_window_in_seconds: input.maximum_batching_window_in_seconds,
         starting_position: input.starting_position.clone(),
         starting_position_timestamp: input.starting_position_timestamp,
@@ -153,7 +196,17 @@ fn defaults(kind: SourceKind, input: &CreateEventSourceMappingRequest) -> EventS
         document_db_event_source_config: input.document_db_event_source_config.clone(),
         provisioned_poller_config: input.provisioned_poller_config.clone(),
         ..Default::default()
-    };
+    }
+}
+
+/// What the service answers when a mapping's settings are left out, by what it reads. Source: AWS's API reference.
+fn defaults(
+    kind: SourceKind,
+    uuid: &str,
+    input: &CreateEventSourceMappingRequest,
+) -> EventSourceMappingConfiguration {
+    let mut out = given(input);
+    out.batch_size.get_or_insert_with(|| kind.batch_size_default());
     let no_failures = || DestinationConfig { on_success: None, on_failure: Some(OnFailure::default()) };
     match kind {
         SourceKind::Sqs => {
@@ -173,12 +226,14 @@ fn defaults(kind: SourceKind, input: &CreateEventSourceMappingRequest) -> EventS
         SourceKind::Msk | SourceKind::SelfManagedKafka => {
             out.starting_position.get_or_insert_with(|| "TRIM_HORIZON".into());
             out.destination_config.get_or_insert_with(no_failures);
+            // A consumer group that nobody chose is named after the mapping.
+            let group = Some(uuid.to_owned());
             if kind == SourceKind::SelfManagedKafka {
-                let group = SelfManagedKafkaEventSourceConfig {
-                    consumer_group_id: Some(uuid()),
-                    ..Default::default()
-                };
-                out.self_managed_kafka_event_source_config.get_or_insert(group);
+                let config = out.self_managed_kafka_event_source_config.get_or_insert_default();
+                config.consumer_group_id = config.consumer_group_id.take().or(group);
+            } else {
+                let config = out.amazon_managed_kafka_event_source_config.get_or_insert_default();
+                config.consumer_group_id = config.consumer_group_id.take().or(group);
             }
         }
         SourceKind::Mq | SourceKind::DocumentDb => {
@@ -305,7 +360,7 @@ pub async fn update(
         Some(name) => Some(function_of(context, Some(name))?),
         None => None,
     };
-    check_destination(context, before.kind, input.destination_config.as_ref())?;
+    check_destination(before.kind, input.destination_config.as_ref())?;
     check_filters(input.filter_criteria.as_ref())?;
     let updated = context
         .change(|| {
@@ -317,12 +372,20 @@ pub async fn update(
                 mapping.wanted = if enabled { Wanted::Enabled } else { Wanted::Disabled };
             }
             // What the request gives replaces what was there, member by member.
-            let Ok(Value::Object(given)) = serde_json::to_value(&input) else {
+            let Ok(Value::Object(mut asked)) = serde_json::to_value(&input) else {
                 return Err(fault("ServiceException", "The request can't be kept."));
             };
-            for (name, value) in given {
+            asked.retain(|name, _| !matches!(name.as_str(), "UUID" | "FunctionName" | "Enabled"));
+            check_members(mapping.kind, &asked)?;
+            for (name, value) in asked {
                 match name.as_str() {
-                    "UUID" | "FunctionName" | "Enabled" => {}
+                    // A stream's destination of nothing is none; of a queue it has none at all.
+                    "DestinationConfig" if !has_destination(&value) => {
+                        mapping.settings.insert(name, json!({"OnFailure": {}}));
+                    }
+                    "ScalingConfig" if value.as_object().is_none_or(Map::is_empty) => {
+                        mapping.settings.remove(&name);
+                    }
                     // No filters any more is no criteria at all.
                     "FilterCriteria" if value["Filters"].as_array().is_none_or(Vec::is_empty) => {
                         mapping.settings.remove(&name);
@@ -333,13 +396,28 @@ pub async fn update(
             let number = |name: &str| {
                 mapping.settings.get(name).and_then(Value::as_i64).and_then(|value| i32::try_from(value).ok())
             };
-            check_batch(mapping.kind, number("BatchSize"), number("MaximumBatchingWindowInSeconds"))?;
+            check_batch(
+                mapping.kind,
+                mapping.event_source_arn.as_deref().unwrap_or_default(),
+                number("BatchSize"),
+                number("MaximumBatchingWindowInSeconds"),
+            )?;
             mapping.state_transition_reason = reason_of(mapping.kind).into();
             mapping.last_modified_epoch_millis = context.now_epoch_millis();
             Ok((replace(&mapping, revision), mapping))
         })
         .await?;
-    Ok(shown_as(context, &updated, "Updating"))
+    let state = match input.enabled {
+        Some(true) => "Enabling",
+        Some(false) => "Disabling",
+        None => "Updating",
+    };
+    Ok(shown_as(context, &updated, state))
+}
+
+fn has_destination(config: &Value) -> bool {
+    let of = |side: &str| config[side]["Destination"].as_str().is_some_and(|arn| !arn.is_empty());
+    of("OnFailure") || of("OnSuccess")
 }
 
 pub async fn delete(

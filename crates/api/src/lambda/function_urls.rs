@@ -9,7 +9,7 @@ use ondol_wire::lambda::types::{
     ListFunctionUrlConfigsRequest, ListFunctionUrlConfigsResponse, UpdateFunctionUrlConfigRequest,
     UpdateFunctionUrlConfigResponse,
 };
-use ondol_wire::time::lambda_timestamp;
+use ondol_wire::time::micros_timestamp;
 use serde_json::Value;
 
 use super::holder::{self, Holder};
@@ -68,8 +68,9 @@ fn refuse_versions(named: &Named) -> Result<(), Fault> {
     }
 }
 
+/// Empty settings are none.
 fn stored_cors(cors: Option<&Cors>) -> Option<Value> {
-    cors.and_then(|cors| serde_json::to_value(cors).ok())
+    cors.filter(|cors| **cors != Cors::default()).and_then(|cors| serde_json::to_value(cors).ok())
 }
 
 fn none_found() -> Fault {
@@ -81,8 +82,8 @@ fn shown(context: &Context, holder: &Holder) -> Option<FunctionUrlConfig> {
     Some(FunctionUrlConfig {
         function_url: Some(format!("https://{}.lambda-url.{}.on.aws/", url.id, context.home.region)),
         function_arn: Some(holder.arn(context)),
-        creation_time: Some(lambda_timestamp(url.created_epoch_millis)),
-        last_modified_time: Some(lambda_timestamp(url.last_modified_epoch_millis)),
+        creation_time: Some(micros_timestamp(url.created_epoch_millis)),
+        last_modified_time: Some(micros_timestamp(url.last_modified_epoch_millis)),
         cors: url.cors.clone().and_then(|cors| serde_json::from_value(cors).ok()),
         auth_type: Some(url.auth_type.clone()),
         invoke_mode: Some(url.invoke_mode.clone()),
@@ -123,8 +124,7 @@ pub async fn update(
             url.invoke_mode = invoke_mode;
         }
         if input.cors.is_some() {
-            // Empty settings take them away.
-            url.cors = stored_cors(input.cors.as_ref().filter(|cors| **cors != Cors::default()));
+            url.cors = stored_cors(input.cors.as_ref());
         }
         url.last_modified_epoch_millis = now;
         shown(context, holder).ok_or_else(none_found)

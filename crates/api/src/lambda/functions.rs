@@ -132,7 +132,7 @@ pub async fn create(context: &Context, input: CreateFunctionRequest) -> Result<F
 }
 
 /// All packages together stay within the account's storage.
-fn check_storage(context: &Context) -> Result<(), Fault> {
+pub fn check_storage(context: &Context) -> Result<(), Fault> {
     let limit = context.quotas.code_storage_bytes;
     if context.artifacts.zipped_bytes() > limit {
         return Err(fault(
@@ -333,6 +333,13 @@ async fn change_latest(
         .change_of(name, || {
             let (mut function, revision) = names::living_function(context, name)?;
             check_revision(&function, revision_id)?;
+            if dry_run {
+                // Checked as it would be, and shown with nothing of it recorded.
+                let (stored, modified) = (function.revision_id.clone(), function.last_modified_epoch_millis);
+                apply(&mut function)?;
+                (function.revision_id, function.last_modified_epoch_millis) = (stored, modified);
+                return Ok((Transaction::default(), view::latest(&context.home, &function, false)));
+            }
             function.revision_id = uuid();
             function.last_modified_epoch_millis = context.now_epoch_millis();
             if function.configuration.is_on_demand() {
@@ -341,14 +348,14 @@ async fn change_latest(
             let published = apply(&mut function)?;
             let mut shown = view::latest(&context.home, &function, false);
             let mut transaction = replace(&function, revision);
-            if function.configuration.is_on_demand() && !dry_run {
+            if function.configuration.is_on_demand() {
                 shown = being_updated(shown);
             }
             if let Some(published) = published {
                 shown = published.shown(context);
                 transaction = published.into(transaction);
             }
-            Ok((if dry_run { Transaction::default() } else { transaction }, shown))
+            Ok((transaction, shown))
         })
         .await
 }
@@ -414,11 +421,11 @@ fn delete_version(context: &Context, named: &Named) -> Result<(Transaction, i32)
         .map(|alias| alias.name.clone())
         .collect();
     if !pointing.is_empty() {
-        let arn = context.home.function_arn(&named.name, Some(qualifier));
-        return Err(fault(
-            "ResourceConflictException",
-            format!("Version {qualifier} of {arn} is referenced by alias {}.", pointing.join(", ")),
-        ));
+        let text = format!(
+            "Unable to delete version because the following aliases reference it: [{}]",
+            pointing.join(", ")
+        );
+        return Err(fault("ResourceConflictException", text));
     }
     let unchanged = Transaction::default().when(Precondition::Unchanged(key.clone(), revision));
     if function.configuration.is_on_demand() {

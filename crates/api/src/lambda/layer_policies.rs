@@ -101,6 +101,9 @@ pub async fn remove(context: &Context, input: RemoveLayerVersionPermissionReques
     context
         .change_of(input.layer_name.as_deref().unwrap_or_default(), || {
             let (mut version, revision) = find(context, input.layer_name.as_deref(), input.version_number)?;
+            if version.policy.is_empty() {
+                return Err(policies::no_policy());
+            }
             check_revision(&version, input.revision_id.as_deref())?;
             if !version.policy.iter().any(|statement| statement.sid == sid) {
                 return Err(policies::no_statement(&sid));

@@ -3,6 +3,7 @@
 use ondol_core::attached::{Statement, policy_document as document};
 use ondol_core::identity::{FunctionReference, LATEST};
 use ondol_core::policy::{Policy, PolicyUse};
+use ondol_identity::Enforcement;
 use ondol_wire::fault::Fault;
 use ondol_wire::lambda::types::{
     AddPermissionRequest, AddPermissionResponse, DeleteResourcePolicyRequest, GetPolicyRequest,
@@ -24,6 +25,13 @@ pub async fn add(context: &Context, input: AddPermissionRequest) -> Result<AddPe
     if named.qualifier.as_deref() == Some(LATEST) {
         return Err(invalid("We currently do not support adding policies for $LATEST."));
     }
+    let action = input.action.as_deref().unwrap_or_default();
+    if input.function_url_auth_type.is_some()
+        && !matches!(action, "lambda:InvokeFunctionUrl" | "lambda:*" | "*")
+    {
+        return Err(invalid("FunctionUrlAuthType is only supported for lambda:InvokeFunctionUrl action"));
+    }
+    must_be_here(context, input.principal.as_deref().unwrap_or_default())?;
     let statement = holder::change(context, &named, |holder| {
         check_revision(holder, input.revision_id.as_deref())?;
         let statement = statement(&input, &holder.arn(context))?;
@@ -110,6 +118,16 @@ pub fn principal(text: &str) -> Option<Value> {
         _ if is_service() => Some(json!({"Service": text})),
         _ => None,
     }
+}
+
+/// A role of this account must be there; those of other accounts are not ours to know.
+fn must_be_here(context: &Context, principal: &str) -> Result<(), Fault> {
+    let ours = format!("arn:aws:iam::{}:role/", context.home.account_id);
+    let is_on = context.gatekeeper.authorizer().enforcement() == Enforcement::On;
+    if is_on && principal.starts_with(&ours) && context.roles.by_arn(principal).is_none() {
+        return Err(invalid("The provided principal was invalid. Please check the principal and try again."));
+    }
+    Ok(())
 }
 
 pub async fn remove(context: &Context, input: RemovePermissionRequest) -> Result<(), Fault> {

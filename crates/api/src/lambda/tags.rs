@@ -18,7 +18,16 @@ const TAGS_MAX: usize = 50;
 
 type Tags = BTreeMap<String, String>;
 
+/// The prefix is AWS's own.
+fn check_names(tags: &Tags) -> Result<(), Fault> {
+    match tags.keys().find(|name| name.to_ascii_lowercase().starts_with("aws:")) {
+        Some(name) => Err(invalid(format!("The tag key {name} begins with aws:, which is reserved."))),
+        None => Ok(()),
+    }
+}
+
 pub fn check(tags: &Tags) -> Result<(), Fault> {
+    check_names(tags)?;
     if tags.len() > TAGS_MAX {
         return Err(invalid("Number of tags exceeds resource tag limit."));
     }
@@ -99,6 +108,10 @@ fn code_signing(context: &Context, arn: &str) -> Result<(CodeSigningConfig, Revi
 
 pub async fn tag(context: &Context, input: TagResourceRequest) -> Result<(), Fault> {
     let added = input.tags.unwrap_or_default();
+    if added.is_empty() {
+        return Err(invalid("An error occurred and the request cannot be processed."));
+    }
+    check_names(&added)?;
     change(context, input.resource.as_deref(), |tags| {
         tags.extend(added.clone());
         check(tags)
