@@ -47,8 +47,8 @@ COMMON = {
 UNNAMED = {"LastUpdateStatusReasonCode": {"Updating", "Creating"}}
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 # Lambda's own text for a time: the shape is a plain string, its documentation says how it looks.
-# Provisioned concurrency has no milliseconds.
-LAMBDA_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3})?\+0000")
+# Provisioned concurrency has no milliseconds; function URLs have microseconds and a Z.
+LAMBDA_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d((\.\d{3})?\+0000|\.\d{6}Z)")
 
 lock = threading.Lock()
 answered = defaultdict(set)

@@ -65,22 +65,22 @@ def test_of_many_who_read_the_same_one_writes(server):
 
 def test_revisions_of_aliases_and_policies(server):
     client = server.client
-    create(server, "held", Publish=True)
-    alias = client.create_alias(FunctionName="held", Name="live", FunctionVersion="1")
-    assert fault(client.update_alias, FunctionName="held", Name="live", Description="x", RevisionId=NEVER)[::2] == (STALE, 412)
-    updated = client.update_alias(FunctionName="held", Name="live", Description="x", RevisionId=alias["RevisionId"])
+    create(server, "of-revisions", Publish=True)
+    alias = client.create_alias(FunctionName="of-revisions", Name="live", FunctionVersion="1")
+    assert fault(client.update_alias, FunctionName="of-revisions", Name="live", Description="x", RevisionId=NEVER)[::2] == (STALE, 412)
+    updated = client.update_alias(FunctionName="of-revisions", Name="live", Description="x", RevisionId=alias["RevisionId"])
     assert updated["RevisionId"] != alias["RevisionId"]
-    assert fault(client.update_alias, FunctionName="held", Name="live", RevisionId=alias["RevisionId"])[0] == STALE
+    assert fault(client.update_alias, FunctionName="of-revisions", Name="live", RevisionId=alias["RevisionId"])[0] == STALE
     for qualifier in ({}, {"Qualifier": "1"}, {"Qualifier": "live"}):
-        permit = lambda sid, **r: client.add_permission(FunctionName="held", StatementId=sid, Action="lambda:InvokeFunction", Principal="s3.amazonaws.com", **qualifier, **r)
+        permit = lambda sid, **r: client.add_permission(FunctionName="of-revisions", StatementId=sid, Action="lambda:InvokeFunction", Principal="s3.amazonaws.com", **qualifier, **r)
         permit("one")
-        read = client.get_policy(FunctionName="held", **qualifier)["RevisionId"]
+        read = client.get_policy(FunctionName="of-revisions", **qualifier)["RevisionId"]
         permit("two", RevisionId=read)
         assert fault(permit, "three", RevisionId=read)[::2] == (STALE, 412)
-        remove = lambda sid, **r: client.remove_permission(FunctionName="held", StatementId=sid, **qualifier, **r)
+        remove = lambda sid, **r: client.remove_permission(FunctionName="of-revisions", StatementId=sid, **qualifier, **r)
         assert fault(remove, "one", RevisionId=read)[::2] == (STALE, 412)
-        remove("one", RevisionId=client.get_policy(FunctionName="held", **qualifier)["RevisionId"])
-        policy = json.loads(client.get_policy(FunctionName="held", **qualifier)["Policy"])
+        remove("one", RevisionId=client.get_policy(FunctionName="of-revisions", **qualifier)["RevisionId"])
+        policy = json.loads(client.get_policy(FunctionName="of-revisions", **qualifier)["Policy"])
         assert [statement["Sid"] for statement in policy["Statement"]] == ["two"]
 
 

@@ -2,6 +2,7 @@
 //!
 //! usage: api URL create|get|list CONCURRENCY COUNT; prints operations a second, or for `list` the seconds and the
 //! number of functions.
+#![allow(clippy::print_stdout)]
 
 use std::io::Write as _;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};

@@ -1,6 +1,7 @@
 //! The limit of every change: documents of a function's size, committed durably by many at once.
 //!
 //! usage: store FOLDER CONCURRENCY COUNT; prints commits a second.
+#![allow(clippy::print_stdout)]
 
 use std::time::Instant;
 

@@ -103,6 +103,13 @@ impl RuntimeError {
     }
 }
 
+/// Who hears of what becomes of an environment.
+pub struct Listeners {
+    pub gauge: Arc<Gauge>,
+    pub gate: Rc<dyn Fn(GateEvent)>,
+    pub machine: mpsc::UnboundedSender<(EnvironmentId, ShardEvent)>,
+}
+
 pub struct Host {
     pub id: EnvironmentId,
     pub assignment: EnvironmentAssignment,
@@ -135,11 +142,9 @@ pub struct Host {
     /// The timer's present alarm, so that it is woken only for an earlier one.
     alarm: Cell<Option<WallTime>>,
     rearm: Notify,
-    gauge: Arc<Gauge>,
     /// Deliveries of telemetry, one for each extension; they end with the environment.
     deliveries: RefCell<BTreeMap<u128, JoinHandle<()>>>,
-    gate: Rc<dyn Fn(GateEvent)>,
-    machine: mpsc::UnboundedSender<(EnvironmentId, ShardEvent)>,
+    listeners: Listeners,
 }
 
 impl Host {
@@ -149,9 +154,7 @@ impl Host {
         journal: Journal,
         extensions: Vec<String>,
         group: Option<String>,
-        gauge: Arc<Gauge>,
-        gate: Rc<dyn Fn(GateEvent)>,
-        machine: mpsc::UnboundedSender<(EnvironmentId, ShardEvent)>,
+        listeners: Listeners,
     ) -> Rc<Self> {
         let limit = assignment.publication.configuration.concurrency();
         let is_classic = assignment.publication.configuration.is_on_demand();
@@ -180,10 +183,8 @@ impl Host {
             next_poll: Cell::new(0),
             alarm: Cell::new(None),
             rearm: Notify::new(),
-            gauge,
             deliveries: RefCell::default(),
-            gate,
-            machine,
+            listeners,
         });
         *host.own.borrow_mut() = Rc::downgrade(&host);
         host.tell_of_start();
@@ -245,7 +246,7 @@ impl Host {
 
     fn tell(&self, event: ShardEvent) {
         // A machine that is gone ends this shard soon.
-        let _ = self.machine.send((self.id, event));
+        let _ = self.listeners.machine.send((self.id, event));
     }
 
     /// Gives the invocation a slot, or refuses; the answer comes through the receiver.
@@ -289,7 +290,7 @@ impl Host {
         self.ready.set(true);
         self.end_init(None);
         let function = &self.assignment.publication.configuration;
-        (self.gate)(GateEvent::Ready {
+        (self.listeners.gate)(GateEvent::Ready {
             environment: self.id,
             publication: self.assignment.publication.id,
             limit: function.concurrency(),
@@ -302,7 +303,7 @@ impl Host {
     pub fn consider_free(&self) {
         if self.freeing.get() && self.extensions.borrow().all_free() {
             self.freeing.set(false);
-            (self.gate)(GateEvent::SlotReleased { environment: self.id });
+            (self.listeners.gate)(GateEvent::SlotReleased { environment: self.id });
         }
     }
 
@@ -417,7 +418,7 @@ impl Host {
 
     fn close(&self) {
         if self.open.replace(false) {
-            (self.gate)(GateEvent::Closed { environment: self.id });
+            (self.listeners.gate)(GateEvent::Closed { environment: self.id });
         }
     }
 
@@ -580,9 +581,10 @@ impl Host {
             }
         }
         let slots = self.slots.borrow();
-        self.gauge.in_flight.store(slots.in_flight(), Ordering::Relaxed);
-        self.gauge.parked_polls.store(slots.parked(), Ordering::Relaxed);
-        self.gauge.timed_out.store(slots.timed_out(), Ordering::Relaxed);
+        let gauge = &self.listeners.gauge;
+        gauge.in_flight.store(slots.in_flight(), Ordering::Relaxed);
+        gauge.parked_polls.store(slots.parked(), Ordering::Relaxed);
+        gauge.timed_out.store(slots.timed_out(), Ordering::Relaxed);
         let next = slots.next_wakeup();
         if next.is_some_and(|next| self.alarm.get().is_none_or(|alarm| next < alarm)) {
             self.rearm.notify_one();

@@ -16,8 +16,8 @@ use ondol_protocol::invocation::{Deliver, Invocation, Refused, Reply};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::host::Host;
 pub use crate::host::{Gauge, ShardEvent};
+use crate::host::{Host, Listeners};
 use crate::journal::Journal;
 use crate::runtime_api;
 use crate::telemetry::Kind;
@@ -181,9 +181,7 @@ impl Environments {
             journal,
             adopted.extensions,
             adopted.group,
-            adopted.gauge,
-            Rc::clone(gate),
-            events.clone(),
+            Listeners { gauge: adopted.gauge, gate: Rc::clone(gate), machine: events.clone() },
         );
         let mut tasks = vec![
             tokio::task::spawn_local(Rc::clone(&host).keep_time()),

@@ -130,8 +130,11 @@ fn not_started(reason: &Reason, version: &str, id: RequestId) -> Result<Response
                 return Ok(answer(reply, version, id, None));
             }
             // The runtime's own words come as `Type: message`.
-            let (kind, message) = match reason.text.split_once(": ") {
-                Some((kind, message)) if !kind.contains(' ') => (kind, message),
+            let (kind, message) = match (code, reason.text.split_once(": ")) {
+                (_, Some((kind, message))) if !kind.contains(' ') => (kind, message),
+                ("FunctionError.InvalidEntryPoint" | "FunctionError.PermissionDenied", _) => {
+                    ("Runtime.InvalidEntrypoint", reason.text.as_str())
+                }
                 _ => ("Runtime.ExitError", reason.text.as_str()),
             };
             let message = format!("RequestId: {} Error: {message}", id.uuid());

@@ -26,8 +26,6 @@ pub enum ArtifactError {
     /// The sentence AWS answers for any archive it cannot read.
     #[error("Could not unzip uploaded file. Please check your file, then try to upload again.")]
     Unreadable(String),
-    #[error("Zipped size must be smaller than {ZIPPED_BYTES_MAX} bytes")]
-    Zipped,
     #[error("Unzipped size must be smaller than {UNZIPPED_BYTES_MAX} bytes")]
     Unzipped,
     #[error("The disk of the data folder is full. Nothing was changed. Free some space and try again")]
@@ -144,8 +142,8 @@ impl Artifacts {
 
     /// Checks, unpacks and keeps a package under the hash of its bytes. Blocking: call it off the hot path.
     pub fn put(&self, bytes: &[u8]) -> Result<Pinned, ArtifactError> {
-        if bytes.len() > ZIPPED_BYTES_MAX {
-            return Err(ArtifactError::Zipped);
+        if bytes.len() as u64 > UNZIPPED_BYTES_MAX {
+            return Err(ArtifactError::Unzipped);
         }
         let sha256 = hex(&Sha256::digest(bytes));
         let pinned = self.pin(sha256.clone());

@@ -256,7 +256,7 @@ pub fn read(file: &Path, artifacts: &Artifacts) -> Result<Checked, BackupError> 
         let mut entry = archive
             .by_name(&format!("{ARTIFACTS}{sha256}"))
             .map_err(|error| BackupError::Damaged(error.to_string()))?;
-        let limit = crate::artifacts::ZIPPED_BYTES_MAX as u64 + 1;
+        let limit = crate::artifacts::UNZIPPED_BYTES_MAX + 1;
         let mut bytes = Vec::new();
         entry.by_ref().take(limit).read_to_end(&mut bytes).map_err(damaged(sha256))?;
         if hex(&Sha256::digest(&bytes)) != sha256 {

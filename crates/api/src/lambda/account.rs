@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ondol_core::function::{Function, FunctionVersion};
+use ondol_core::function::{Code, Function, FunctionVersion};
 use ondol_core::layer::LayerVersion;
 use ondol_store::artifacts::{UNZIPPED_BYTES_MAX, ZIPPED_BYTES_MAX};
 use ondol_store::keys;
@@ -12,6 +12,7 @@ use ondol_wire::lambda::types::{
 };
 
 use crate::context::Context;
+use crate::faults::fault;
 
 pub async fn settings(
     context: &Context,
@@ -28,14 +29,27 @@ pub async fn settings(
                 .ok(),
         }),
         account_usage: Some(AccountUsage {
-            total_code_size: i64::try_from(code_bytes(context)?).ok(),
+            total_code_size: i64::try_from(code_bytes(context, None)?).ok(),
             function_count: i64::try_from(function_count).ok(),
         }),
     })
 }
 
-/// Bytes of the account's packages, those of layers included; the same bytes count once.
-pub fn code_bytes(context: &Context) -> Result<u64, Fault> {
+/// All packages together, the new one included, stay within the account's storage.
+pub fn check_storage(context: &Context, new: &Code) -> Result<(), Fault> {
+    let limit = context.quotas.code_storage_bytes;
+    // What is on the disk is soon known, and more than what is needed: reading every document is for the rare case.
+    if context.artifacts.zipped_bytes() <= limit || code_bytes(context, Some(new))? <= limit {
+        return Ok(());
+    }
+    Err(fault(
+        "CodeStorageExceededException",
+        format!("Code storage limit exceeded: the account's packages may have {limit} bytes together."),
+    ))
+}
+
+/// Bytes of the account's packages, those of layers and the one that is to come included; the same bytes count once.
+fn code_bytes(context: &Context, new: Option<&Code>) -> Result<u64, Fault> {
     let functions: Vec<Function> = context.all(keys::FUNCTIONS)?;
     let versions: Vec<FunctionVersion> = context.all(keys::VERSIONS)?;
     let layers: Vec<LayerVersion> = context.all(keys::LAYER_VERSIONS)?;
@@ -43,7 +57,8 @@ pub fn code_bytes(context: &Context) -> Result<u64, Fault> {
         .iter()
         .map(|function| &function.code)
         .chain(versions.iter().map(|version| &version.publication.code))
-        .chain(layers.iter().map(|layer| &layer.code));
+        .chain(layers.iter().map(|layer| &layer.code))
+        .chain(new);
     let by_hash: BTreeMap<&str, u64> = codes.map(|code| (code.sha256.as_str(), code.size_bytes)).collect();
     Ok(by_hash.values().sum())
 }

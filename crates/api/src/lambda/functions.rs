@@ -15,7 +15,7 @@ use super::configuration::{self, Settings, refuse};
 use super::names::{self, Found, Named};
 use super::packages::{self, S3Object, Source};
 use super::pass::Pass;
-use super::{code_signing, page_size, versions, view};
+use super::{account, code_signing, page_size, versions, view};
 use crate::context::{Context, publication_id, uuid};
 use crate::faults::{fault, invalid};
 
@@ -82,7 +82,7 @@ pub async fn create(context: &Context, input: CreateFunctionRequest) -> Result<F
         s3: S3Object::of(given.s3_bucket, given.s3_key, given.s3_object_version),
     };
     let (code, _pinned) = packages::store(context, source, "function code").await?;
-    check_storage(context)?;
+    account::check_storage(context, &code)?;
     let _sizes = super::layers::check_size(context, &code, &configuration.layers).await?;
     let publishes = input.publish == Some(true) || input.publish_to.is_some();
     let function = Function {
@@ -131,18 +131,6 @@ pub async fn create(context: &Context, input: CreateFunctionRequest) -> Result<F
         .await
 }
 
-/// All packages together stay within the account's storage.
-pub fn check_storage(context: &Context) -> Result<(), Fault> {
-    let limit = context.quotas.code_storage_bytes;
-    if context.artifacts.zipped_bytes() > limit {
-        return Err(fault(
-            "CodeStorageExceededException",
-            format!("Code storage limit exceeded: the account's packages may have {limit} bytes together."),
-        ));
-    }
-    Ok(())
-}
-
 fn already_exists(name: &str) -> Fault {
     fault("ResourceConflictException", format!("Function already exist: {name}"))
 }
@@ -181,7 +169,6 @@ pub async fn get(context: &Context, input: GetFunctionRequest) -> Result<GetFunc
         concurrency: reserved_concurrency.map(|reserved| types::Concurrency {
             reserved_concurrent_executions: i32::try_from(reserved).ok(),
         }),
-        ..Default::default()
     })
 }
 
@@ -248,7 +235,7 @@ pub async fn update_code(
         s3: S3Object::of(input.s3_bucket, input.s3_key, input.s3_object_version),
     };
     let (code, _pinned) = packages::store(context, source, "function code").await?;
-    check_storage(context)?;
+    account::check_storage(context, &code)?;
     let _layers = super::layers::check_size(context, &code, &function.configuration.layers).await?;
     let settings = || Settings { architectures: input.architectures.clone(), ..Settings::default() };
     let publishes = input.publish == Some(true) || input.publish_to.is_some();

@@ -32,7 +32,7 @@ pub async fn publish(
         s3: S3Object::of(content.s3_bucket, content.s3_key, content.s3_object_version),
     };
     let (code, _pinned) = packages::store(context, source, "layer version content").await?;
-    super::functions::check_storage(context)?;
+    super::account::check_storage(context, &code)?;
     let published = context
         .change_of(&name, || {
             let key = keys::layer(&name);

@@ -2,7 +2,7 @@
 
 use hyper::Method;
 use ondol_core::function::Code;
-use ondol_store::artifacts::{ArtifactError, Pinned, ZIPPED_BYTES_MAX};
+use ondol_store::artifacts::{ArtifactError, Pinned, UNZIPPED_BYTES_MAX, ZIPPED_BYTES_MAX};
 use ondol_wire::Blob;
 use ondol_wire::fault::Fault;
 use ondol_wire::uri::percent_encode;
@@ -43,6 +43,10 @@ pub async fn store(context: &Context, source: Source, what: &str) -> Result<(Cod
                 "Please do not provide other FunctionCode parameters when providing a ZipFile.",
             ));
         }
+        Source { zip: Some(Blob(bytes)), .. } if bytes.len() > ZIPPED_BYTES_MAX => {
+            let text = format!("Zipped size must be smaller than {ZIPPED_BYTES_MAX} bytes");
+            return Err(Fault::new("RequestEntityTooLargeException", 413, text));
+        }
         Source { zip: Some(Blob(bytes)), s3: None } => bytes,
         Source { zip: None, s3: Some(object) } => fetch(context, object).await?,
         Source { zip: None, s3: None } => {
@@ -59,9 +63,6 @@ pub async fn store(context: &Context, source: Source, what: &str) -> Result<(Cod
     let stored = tokio::task::spawn_blocking(move || artifacts.put(&bytes)).await;
     match stored {
         Ok(Ok(pinned)) => Ok((Code { sha256: pinned.sha256.clone(), size_bytes }, pinned)),
-        Ok(Err(error @ ArtifactError::Zipped)) => {
-            Err(Fault::new("RequestEntityTooLargeException", 413, error.to_string()))
-        }
         Ok(Err(error @ (ArtifactError::Unreadable(_) | ArtifactError::Unzipped))) => {
             Err(invalid(error.to_string()))
         }
@@ -78,7 +79,8 @@ async fn fetch(context: &Context, object: S3Object) -> Result<Vec<u8>, Fault> {
     let query = object
         .version
         .map_or(String::new(), |version| format!("versionId={}", percent_encode(&version, false)));
-    let limit = usize::try_from(ZIPPED_BYTES_MAX).unwrap_or(usize::MAX) * 5;
+    // Only what comes inside the request is bounded as zipped; a package must fit unpacked in any case.
+    let limit = usize::try_from(UNZIPPED_BYTES_MAX).unwrap_or(usize::MAX);
     let response = context
         .services
         .call("s3", (Method::GET, &path, &query), None, Vec::new(), limit)
