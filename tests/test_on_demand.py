@@ -36,16 +36,16 @@ def test_an_environment_never_has_two_requests(server, runtime):
 
 
 def test_as_many_environments_as_requests_at_once(server):
-    create(server, "many")
+    create(server, "at-once")
     with meeting() as place, together(5) as pool:
-        calls = [pool.submit(invoke_at, server, "many", place, f"{n}") for n in range(5)]
+        calls = [pool.submit(invoke_at, server, "at-once", place, f"{n}") for n in range(5)]
         place.wait_for(5)
-        assert len(environments(server, "many")) == 5
+        assert len(environments(server, "at-once")) == 5
         place.open.set()
         answers = [call.result() for call in calls]
     assert len({process for error, process in answers if error is None}) == 5, answers
     # What was started for the peak serves what comes later.
-    assert server.invoke("many")[1] in {process for _, process in answers}
+    assert server.invoke("at-once")[1] in {process for _, process in answers}
 
 
 def test_reserved_concurrency_bounds_a_function_and_all_its_versions(server):

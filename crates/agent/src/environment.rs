@@ -8,7 +8,7 @@ use ondol_core::identity::EnvironmentId;
 use ondol_observe::clock;
 use ondol_observe::logs::LogStream;
 use ondol_protocol::assignment::EnvironmentAssignment;
-use ondol_protocol::containment::{GroupLimits, LOG_SOCKET_NAME, LaunchRequest, Mount, Tier};
+use ondol_protocol::containment::{GroupLimits, LOG_SOCKET_NAME, LaunchRequest, LogChannel, Mount, Tier};
 use ondol_runtimes::Runtime;
 
 use crate::configuration::{AgentConfiguration, Containment, Credentials};
@@ -142,6 +142,7 @@ pub fn launch_request(
         extension_variables,
         working_directory,
         groups,
+        log: if function.is_on_demand() { LogChannel::Frames } else { LogChannel::Socket },
         run_folder,
     };
     Ok(Planned { request, log_stream, extensions })

@@ -125,6 +125,8 @@ pub struct Host {
     deadline: Cell<WallTime>,
     /// This host itself, for what it leaves to a task.
     own: RefCell<Weak<Self>>,
+    /// The most memory it ever had, once it has ended.
+    peak_memory_bytes: Cell<Option<u64>>,
     /// The platform's name for what ended the invocation that is being answered.
     platform_error: Cell<Option<&'static str>>,
     /// Its control group below ours.
@@ -168,6 +170,7 @@ impl Host {
             adopted_at: clock::wall(),
             init_micros: Cell::new(None),
             freeing: Cell::new(false),
+            peak_memory_bytes: Cell::new(None),
             platform_error: Cell::new(None),
             deadline: Cell::new(WallTime(0)),
             own: RefCell::default(),
@@ -423,7 +426,8 @@ impl Host {
     }
 
     /// The processes are gone: every waiting caller is answered, and the machine hears why.
-    pub fn end(&self, exit: &Exit) {
+    pub fn end(&self, exit: &Exit, peak_memory_bytes: Option<u64>) {
+        self.peak_memory_bytes.set(peak_memory_bytes.filter(|_| self.is_classic()));
         self.logs.read_what_is_there();
         let (error_type, what) = self.describe(exit);
         self.abort(error_type, &what);
@@ -503,6 +507,11 @@ impl Host {
         }
     }
 
+    /// Read for each invocation's report, which only the classic mode has.
+    fn present_peak_memory_bytes(&self) -> Option<u64> {
+        self.group.as_deref().filter(|_| self.is_classic()).and_then(peak_memory_bytes)
+    }
+
     fn reply(&self, request: RequestId, function_error: Option<&'static str>, body: Bytes, status: Status) {
         let Some(caller) = self.callers.borrow_mut().remove(&request) else { return };
         let micros = caller.handed_at.map_or(0, |at| clock::wall().0.saturating_sub(at.0));
@@ -514,7 +523,7 @@ impl Host {
         let ended = Ended {
             duration_micros: micros,
             status,
-            max_memory_bytes: self.group.as_deref().filter(|_| self.is_classic()).and_then(peak_memory_bytes),
+            max_memory_bytes: self.peak_memory_bytes.get().or_else(|| self.present_peak_memory_bytes()),
             init_micros: self.init_micros.take(),
             error_type: self.platform_error.take(),
         };

@@ -11,6 +11,7 @@ pub mod configuration;
 mod environment;
 mod extensions;
 mod extensions_api;
+mod frames;
 mod host;
 mod journal;
 mod logs;

@@ -1,5 +1,5 @@
-//! What an environment writes: standard output, standard error, the log socket its workers connect to, and what
-//! its extensions write.
+//! What an environment writes: standard output, standard error, what its workers or its runtime write as log, and
+//! what its extensions write.
 //!
 //! Everything is read as fast as it comes, up to a rate no honest function reaches: Python blocks and Node.js
 //! throws when nobody reads. Lines go to the journal, to the tail of the invocation they belong to, and the last few
@@ -20,6 +20,7 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
 use crate::budget::Budget;
+use crate::frames::Frames;
 use crate::journal::Journal;
 use crate::telemetry::Kind;
 
@@ -65,8 +66,15 @@ struct Tail {
 struct Stream {
     source: Source,
     kind: Kind,
-    partial: RefCell<Partial>,
+    written: RefCell<Written>,
     ended: Cell<bool>,
+}
+
+/// What was read and is no whole entry yet.
+#[derive(Debug)]
+enum Written {
+    Lines(Partial),
+    Frames(Frames),
 }
 
 /// A line whose end has not come.
@@ -118,12 +126,21 @@ impl Logs {
 
     /// Reads a pipe to its end, on this thread.
     pub fn follow_pipe(self: &Rc<Self>, pipe: OwnedFd, kind: Kind) -> io::Result<()> {
-        self.follow(Source::Pipe(pipe::Receiver::from_owned_fd(pipe)?), kind);
+        let source = Source::Pipe(pipe::Receiver::from_owned_fd(pipe)?);
+        self.follow(source, kind, Written::Lines(Partial::default()));
         Ok(())
     }
 
-    fn follow(self: &Rc<Self>, source: Source, kind: Kind) {
-        let stream = Rc::new(Stream { source, kind, partial: RefCell::default(), ended: Cell::new(false) });
+    /// Reads the pipe of a runtime that writes frames.
+    pub fn follow_frames(self: &Rc<Self>, pipe: OwnedFd) -> io::Result<()> {
+        let source = Source::Pipe(pipe::Receiver::from_owned_fd(pipe)?);
+        self.follow(source, Kind::Function, Written::Frames(Frames::default()));
+        Ok(())
+    }
+
+    fn follow(self: &Rc<Self>, source: Source, kind: Kind, written: Written) {
+        let stream =
+            Rc::new(Stream { source, kind, written: RefCell::new(written), ended: Cell::new(false) });
         self.streams.borrow_mut().push(Rc::clone(&stream));
         let logs = Rc::clone(self);
         let reader = tokio::task::spawn_local(async move {
@@ -139,7 +156,9 @@ impl Logs {
                 tokio::task::yield_now().await;
             }
             logs.streams.borrow_mut().retain(|other| !Rc::ptr_eq(other, &stream));
-            logs.clear(&mut stream.partial.borrow_mut());
+            if let Written::Lines(partial) = &mut *stream.written.borrow_mut() {
+                logs.clear(partial);
+            }
             if matches!(stream.source, Source::Socket(_)) {
                 logs.worker_ended.notify_one();
             }
@@ -165,7 +184,11 @@ impl Logs {
             loop {
                 match listener.accept().await {
                     Ok((connection, _)) if logs.streams.borrow().len() < logs.connections_max => {
-                        logs.follow(Source::Socket(connection), Kind::Function);
+                        logs.follow(
+                            Source::Socket(connection),
+                            Kind::Function,
+                            Written::Lines(Partial::default()),
+                        );
                     }
                     Ok(_) => {}
                     // Out of descriptors, most likely: let others go on before the next try.
@@ -194,11 +217,26 @@ impl Logs {
                 Ok(0) => return stream.ended.set(true),
                 Ok(read) => {
                     self.reading.spend(read as u64);
-                    self.split(stream.kind, &mut stream.partial.borrow_mut(), &buffer[..read]);
+                    match &mut *stream.written.borrow_mut() {
+                        Written::Lines(partial) => self.split(stream.kind, partial, &buffer[..read]),
+                        Written::Frames(frames) => {
+                            frames.feed(&buffer[..read], LINE_BYTES_MAX, |entry| {
+                                self.entry(stream.kind, entry)
+                            });
+                        }
+                    }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(_) => return stream.ended.set(true),
             }
+        }
+    }
+
+    fn entry(&self, kind: Kind, entry: &[u8]) {
+        if self.journal.has_room() {
+            self.line(kind, entry.strip_suffix(b"\n").unwrap_or(entry));
+        } else {
+            self.journal.drop_lines(1, entry.len() as u64);
         }
     }
 
@@ -263,15 +301,19 @@ impl Logs {
                 tail.push(&text);
             }
         }
+        text.lines().for_each(|line| self.keep_last(line));
+    }
+
+    fn keep_last(&self, line: &str) {
         let mut last = self.last.borrow_mut();
         let mut kept =
             if last.len() == LAST_LINES { last.pop_front().unwrap_or_default() } else { String::new() };
-        let mut end = text.len().min(LAST_LINE_BYTES);
-        while !text.is_char_boundary(end) {
+        let mut end = line.len().min(LAST_LINE_BYTES);
+        while !line.is_char_boundary(end) {
             end -= 1;
         }
         kept.clear();
-        kept.push_str(&text[..end]);
+        kept.push_str(&line[..end]);
         last.push_back(kept);
     }
 

@@ -273,7 +273,7 @@ impl Machine {
     ) -> Result<(), String> {
         match event {
             LauncherEvent::Launched { environment } => {
-                let Ok([runtime_api, stdout, stderr, extension_output, log_socket]) =
+                let Ok([runtime_api, stdout, stderr, extension_output, log]) =
                     <[OwnedFd; 5]>::try_from(descriptors)
                 else {
                     return self.end(environment, "The launcher gave no sockets.").await;
@@ -287,7 +287,7 @@ impl Machine {
                     stdout,
                     stderr,
                     extension_output,
-                    log_socket,
+                    log,
                     log_stream,
                     extensions: live.extensions.clone(),
                     group: self.configuration.limits.then(|| {
@@ -313,14 +313,14 @@ impl Machine {
                 let text = format!("The execution environment couldn't be made: {what}");
                 self.ended(environment, Reason::new("InternalError", text));
             }
-            LauncherEvent::Exited { environment, exit } => {
+            LauncherEvent::Exited { environment, exit, peak_memory_bytes } => {
                 let exit = match self.live.get(&environment) {
                     Some(Live { runtime: RuntimeState::Ended(exit), .. }) => exit.clone(),
                     // We ended it, though its processes went by themselves when they were told.
                     Some(Live { phase: Phase::ShuttingDown { .. }, .. }) => Exit::Killed,
                     _ => exit,
                 };
-                self.command(environment, ShardCommand::End { environment, exit });
+                self.command(environment, ShardCommand::End { environment, exit, peak_memory_bytes });
             }
             LauncherEvent::ProcessEnded { environment, process, exit } => {
                 self.process_ended(environment, process, exit).await?;

@@ -50,6 +50,7 @@ pub enum ShardCommand {
     End {
         environment: EnvironmentId,
         exit: Exit,
+        peak_memory_bytes: Option<u64>,
     },
 }
 
@@ -61,7 +62,8 @@ pub struct Adopted {
     pub stdout: OwnedFd,
     pub stderr: OwnedFd,
     pub extension_output: OwnedFd,
-    pub log_socket: OwnedFd,
+    /// The socket its workers connect to, or the pipe of the frames.
+    pub log: OwnedFd,
     pub log_stream: Arc<LogStream>,
     /// Names of the extensions that were started.
     pub extensions: Vec<String>,
@@ -144,10 +146,10 @@ impl Environments {
                         tokio::task::spawn_local(host.shut_down(reason, millis));
                     }
                 }
-                ShardCommand::End { environment, exit } => {
+                ShardCommand::End { environment, exit, peak_memory_bytes } => {
                     let resident = self.residents.borrow_mut().remove(&environment);
                     match resident {
-                        Some(resident) => resident.host.end(&exit),
+                        Some(resident) => resident.host.end(&exit, peak_memory_bytes),
                         // It ended before it came here; the machine still waits for the word.
                         None => {
                             let reason = Reason::new(
@@ -193,8 +195,12 @@ impl Environments {
             (adopted.extension_output, Kind::Extension),
         ];
         let pipes = pipes.into_iter().try_for_each(|(pipe, kind)| host.logs.follow_pipe(pipe, kind));
-        let served = pipes.and_then(|()| host.logs.listen(adopted.log_socket)).and_then(|logs| {
-            tasks.push(logs);
+        let log = pipes.and_then(|()| match host.is_classic() {
+            true => host.logs.follow_frames(adopted.log).map(|()| None),
+            false => host.logs.listen(adopted.log).map(Some),
+        });
+        let served = log.and_then(|log| {
+            tasks.extend(log);
             let listener = std::net::TcpListener::from(adopted.runtime_api);
             listener.set_nonblocking(true)?;
             tasks.push(tokio::task::spawn_local(runtime_api::serve(

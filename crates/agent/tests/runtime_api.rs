@@ -83,7 +83,7 @@ impl Rig {
             stdout,
             stderr,
             extension_output,
-            log_socket: logs.into(),
+            log: logs.into(),
             log_stream: Arc::new(LogStream {
                 group: GROUP.into(),
                 name: "2026/11/22/f[1]e".into(),
@@ -106,6 +106,12 @@ impl Rig {
             book,
             _folder: Folder(folder),
         }
+    }
+
+    /// Its processes are gone.
+    fn end(&self, exit: Exit) {
+        let end = ShardCommand::End { environment: ENVIRONMENT, exit, peak_memory_bytes: None };
+        self.machine.0.send(end).unwrap();
     }
 
     fn invoke(&self, number: u64, timeout_millis: u64) -> (RequestId, JoinHandle<Result<Reply, Refused>>) {
@@ -436,7 +442,7 @@ fn the_first_error_of_initialisation_wins() {
         assert_eq!(rig.post("runtime/init/error", error).await.0, 202);
         assert!(matches!(rig.event().await, ShardEvent::InitFailed));
         assert_eq!(rig.post("runtime/init/error", br#"{"errorType":"Other"}"#).await.0, 403);
-        rig.machine.0.send(ShardCommand::End { environment: ENVIRONMENT, exit: Exit::Code(0) }).unwrap();
+        rig.end(Exit::Code(0));
         match rig.event().await {
             ShardEvent::Ended { reason, by_itself } => {
                 assert!(by_itself);
@@ -456,7 +462,7 @@ fn when_the_process_ends_the_handed_fail_and_the_waiting_go_elsewhere() {
         poll.read().await;
         let (_, waiting) = rig.invoke(2, 3_000);
         until(|| rig.in_flight() == 2).await;
-        rig.machine.0.send(ShardCommand::End { environment: ENVIRONMENT, exit: Exit::Code(1) }).unwrap();
+        rig.end(Exit::Code(1));
         let (error, body) = text(handed).await;
         let told = format!("RequestId: {} Error: Runtime exited with error: exit status 1", request.uuid());
         assert!(error.is_some() && body.contains("Runtime.ExitError") && body.contains(&told), "{body}");
@@ -603,7 +609,7 @@ by itself
         assert_eq!(of("platform.report")["status"], "success");
         assert_eq!(of("platform.extension")["events"][0], "SHUTDOWN");
 
-        rig.machine.0.send(ShardCommand::End { environment: ENVIRONMENT, exit: Exit::Killed }).unwrap();
+        rig.end(Exit::Killed);
         assert!(matches!(rig.event().await, ShardEvent::Ended { .. }));
     });
 }
@@ -620,7 +626,7 @@ fn what_is_said_is_kept_with_its_levels() {
         rustix::io::write(&rig._output[1], line.as_bytes()).unwrap();
         rig.post(&format!("runtime/invocation/{}/error", request.uuid()), b"{}").await;
         text(reply).await;
-        rig.machine.0.send(ShardCommand::End { environment: ENVIRONMENT, exit: Exit::Code(1) }).unwrap();
+        rig.end(Exit::Code(1));
         while !matches!(rig.event().await, ShardEvent::Ended { .. }) {}
         let kept = rig.messages();
         let types: Vec<&str> = kept.iter().map(|event| event["type"].as_str().unwrap_or("line")).collect();
@@ -673,7 +679,7 @@ fn extensions_that_break_the_rules_are_refused_and_one_that_fails_ends_the_envir
         let body = r#"{"errorMessage":"no licence"}"#;
         assert_eq!(rig.extension("POST", error, &stated, body).await.0, 202);
         assert!(matches!(rig.event().await, ShardEvent::ExtensionFailed));
-        rig.machine.0.send(ShardCommand::End { environment: ENVIRONMENT, exit: Exit::Killed }).unwrap();
+        rig.end(Exit::Killed);
         let ShardEvent::Ended { reason, .. } = rig.event().await else { panic!() };
         assert_eq!(reason.code, "FunctionError.ExtensionInitError");
         assert!(reason.text.contains("outer reported Extension.NoLicence: no licence"), "{}", reason.text);
@@ -697,7 +703,7 @@ fn an_extension_that_ends_fails_what_is_running() {
         };
         rig.machine.0.send(crashed).unwrap();
         assert!(matches!(rig.event().await, ShardEvent::ExtensionFailed));
-        rig.machine.0.send(ShardCommand::End { environment: ENVIRONMENT, exit: Exit::Killed }).unwrap();
+        rig.end(Exit::Killed);
         let ShardEvent::Ended { reason, .. } = rig.event().await else { panic!() };
         assert!(reason.text.contains("Extension.Crash: The extension outer ended"), "{}", reason.text);
     });

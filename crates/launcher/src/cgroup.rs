@@ -75,12 +75,17 @@ impl Hierarchy {
 
 /// The most memory a control group of ours ever had, where the kernel counts that. `path` is below our own group.
 pub fn peak_memory_bytes(path: &str) -> Option<u64> {
-    static PLACE: LazyLock<Option<(PathBuf, &str)>> = LazyLock::new(|| match Hierarchy::detect().ok()? {
-        Hierarchy::V1 { memory, .. } => Some((memory.join(OURS), "memory.max_usage_in_bytes")),
-        Hierarchy::V2 { root } => Some((root.join(OURS), "memory.peak")),
+    static ROOT: LazyLock<Option<PathBuf>> = LazyLock::new(|| match Hierarchy::detect().ok()? {
+        Hierarchy::V1 { memory, .. } => Some(memory.join(OURS)),
+        Hierarchy::V2 { root } => Some(root.join(OURS)),
     });
-    let (root, file) = PLACE.as_ref()?;
-    fs::read_to_string(root.join(path).join(file)).ok()?.trim().parse().ok()
+    peak_bytes(&ROOT.as_ref()?.join(path))
+}
+
+/// Version 1's name for it, or version 2's.
+fn peak_bytes(group: &Path) -> Option<u64> {
+    let read = |file: &str| fs::read_to_string(group.join(file)).ok()?.trim().parse().ok();
+    read("memory.max_usage_in_bytes").or_else(|| read("memory.peak"))
 }
 
 /// The control groups of one environment: a chain of folders in each hierarchy, or none at all.
@@ -143,6 +148,11 @@ impl Groups {
             let text = fs::read_to_string(folder.join(self.memory_events)).unwrap_or_default();
             text.lines().any(|line| line.strip_prefix("oom_kill ").is_some_and(|count| count.trim() != "0"))
         })
+    }
+
+    /// The most memory the innermost group ever had.
+    pub fn peak_memory_bytes(&self) -> Option<u64> {
+        self.innermost.iter().find_map(|folder| peak_bytes(folder))
     }
 
     /// Ends what is left in the innermost group and removes it, and outer ones that are empty now.

@@ -54,7 +54,8 @@ pub fn start(
     if process == 0 {
         drop(ours);
         // What init does not need it does not keep.
-        let keep = [theirs.as_raw_fd(), extensions.as_raw_fd()];
+        let mut keep = vec![theirs.as_raw_fd(), extensions.as_raw_fd()];
+        keep.extend(programs.inherited);
         let closed = sys::set_stdio(stdout.as_raw_fd(), stderr.as_raw_fd(), &keep)
             .map_err(|error| format!("closing what is not needed: {error}"));
         let exit = match closed.and_then(|()| inside(&theirs, root, mounts, hostname, run_folder)) {

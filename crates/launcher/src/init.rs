@@ -2,7 +2,7 @@
 //! ended. When it ends the kernel ends everything else inside. A signal from inside cannot end it.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 
 use ondol_protocol::containment::{Exit, INSIDE_GID, INSIDE_UID, Process, Signal};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -12,6 +12,8 @@ use crate::sys::{self, Program};
 /// What init starts: without extensions the runtime at once, else the runtime when it is told to.
 pub struct Programs {
     pub runtime: Program,
+    /// A descriptor the runtime inherits.
+    pub inherited: Option<RawFd>,
     pub extensions: Vec<Program>,
 }
 
@@ -41,7 +43,7 @@ pub enum Order {
 /// Runs the programs as the environment's user and comes back with how the runtime ended.
 pub fn run(programs: &Programs, socket: &OwnedFd, extensions: BorrowedFd<'_>) -> Exit {
     if programs.extensions.is_empty() {
-        return match start(&programs.runtime, 1, 2) {
+        return match start(&programs.runtime, 1, 2, programs.inherited) {
             Ok(runtime) => until_ended(runtime),
             Err(error) => Exit::NotStarted(error.to_string()),
         };
@@ -60,12 +62,13 @@ fn until_ended(runtime: i32) -> Exit {
     Exit::Killed
 }
 
-fn start(program: &Program, stdout: i32, stderr: i32) -> io::Result<i32> {
+fn start(program: &Program, stdout: i32, stderr: i32, inherited: Option<RawFd>) -> io::Result<i32> {
     let process = sys::clone_into(0)?;
     if process > 0 {
         return Ok(process);
     }
-    let prepared = sys::set_stdio(stdout, stderr, &[])
+    let prepared = sys::set_stdio(stdout, stderr, inherited.as_slice())
+        .and_then(|()| inherited.map_or(Ok(()), sys::inherit))
         .and_then(|()| sys::unblock_signals())
         .and_then(|()| sys::become_user(INSIDE_UID, INSIDE_GID))
         .and_then(|()| sys::restrain());
@@ -90,7 +93,7 @@ impl Family {
         let signals = sys::child_signals()?;
         let output = output.as_raw_fd();
         for (place, program) in programs.extensions.iter().enumerate() {
-            self.running.push((start(program, output, output)?, Process::Extension(place)));
+            self.running.push((start(program, output, output, None)?, Process::Extension(place)));
         }
         let mut started = false;
         loop {
@@ -109,7 +112,8 @@ impl Family {
                 match read_order(socket) {
                     Some(Order::Start) if !started => {
                         started = true;
-                        self.running.push((start(&programs.runtime, 1, 2)?, Process::Runtime));
+                        self.running
+                            .push((start(&programs.runtime, 1, 2, programs.inherited)?, Process::Runtime));
                     }
                     Some(Order::Start) => {}
                     Some(Order::Signal(process, signal)) => self.signal(&process, signal),

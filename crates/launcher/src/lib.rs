@@ -20,7 +20,7 @@ use std::path::Path;
 use ondol_core::identity::EnvironmentId;
 use ondol_failpoint::reach;
 use ondol_protocol::containment::{
-    Exit, LOG_SOCKET_NAME, LaunchRequest, LauncherEvent, LauncherRequest, Tier,
+    Exit, LOG_SOCKET_NAME, LaunchRequest, LauncherEvent, LauncherRequest, LogChannel, Tier,
 };
 use rustix::event::{PollFd, PollFlags, poll};
 
@@ -57,9 +57,9 @@ pub fn serve(socket: &OwnedFd) -> std::io::Result<()> {
                 said => {
                     let Some(ended) = running.remove(id) else { continue };
                     reach("launcher.before-reap");
-                    let exit = ended.reap(said.map(Said::exit));
+                    let (exit, peak_memory_bytes) = ended.reap(said.map(Said::exit));
                     reach("launcher.after-reap");
-                    LauncherEvent::Exited { environment: *id, exit }
+                    LauncherEvent::Exited { environment: *id, exit, peak_memory_bytes }
                 }
             };
             if send(socket, &event, &[]).is_err() {
@@ -137,7 +137,7 @@ fn launch(socket: &OwnedFd, request: &LaunchRequest, running: &mut BTreeMap<Envi
 }
 
 /// What a started environment talks through, on our side: Runtime API, standard output and error, what its
-/// extensions write, log socket.
+/// extensions write, log.
 type Ends = [OwnedFd; 5];
 
 fn start(request: &LaunchRequest) -> Result<(Running, Ends), String> {
@@ -147,21 +147,23 @@ fn start(request: &LaunchRequest) -> Result<(Running, Ends), String> {
     };
     let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(step("making the Runtime API listener"))?;
     let address = listener.local_addr().map_err(step("reading the Runtime API address"))?;
-    let logs = log_socket(&request.run_folder).map_err(step("making the log socket"))?;
+    let (log, log_inside) = log(request).map_err(step("making the log's channel"))?;
     let (stdout, stdout_inside) = sys::pipe().map_err(step("making a pipe"))?;
     let (stderr, stderr_inside) = sys::pipe().map_err(step("making a pipe"))?;
     let (extensions, extensions_inside) = sys::pipe().map_err(step("making a pipe"))?;
     let address = ("AWS_LAMBDA_RUNTIME_API".to_owned(), address.to_string());
     let with_address = |variables: &[(String, String)]| [variables, std::slice::from_ref(&address)].concat();
-    let runtime =
-        sys::Program::new(&request.command, &with_address(&request.variables), &request.working_directory)?;
+    let inherited = log_inside.as_ref().map(AsRawFd::as_raw_fd);
+    let mut variables = with_address(&request.variables);
+    variables.extend(inherited.map(|fd| ("_LAMBDA_TELEMETRY_LOG_FD".to_owned(), fd.to_string())));
+    let runtime = sys::Program::new(&request.command, &variables, &request.working_directory)?;
     let variables = with_address(&request.extension_variables);
     let others = request
         .extensions
         .iter()
         .map(|path| sys::Program::new(&[path.display().to_string()], &variables, &request.working_directory))
         .collect::<Result<Vec<_>, _>>()?;
-    let programs = init::Programs { runtime, extensions: others };
+    let programs = init::Programs { runtime, inherited, extensions: others };
     reach("launcher.before-groups");
     let groups = Groups::create(&request.groups).map_err(step("making the control groups"))?;
     reach("launcher.after-groups");
@@ -177,17 +179,28 @@ fn start(request: &LaunchRequest) -> Result<(Running, Ends), String> {
             stdio,
             &groups,
         ),
-        Tier::Process => plain::start(&programs.runtime, [stdio[0], stdio[1]], &groups),
+        Tier::Process => plain::start(&programs.runtime, inherited, [stdio[0], stdio[1]], &groups),
     };
     match started {
         Ok((process, status)) => {
             let run_folder = request.run_folder.clone();
             let running = Running { process, status, groups, killed: false, run_folder };
-            Ok((running, [listener.into(), stdout, stderr, extensions, logs.into()]))
+            Ok((running, [listener.into(), stdout, stderr, extensions, log]))
         }
         Err(what) => {
             groups.remove();
             Err(what)
+        }
+    }
+}
+
+/// Our side of the log, and the side the runtime inherits, if it does.
+fn log(request: &LaunchRequest) -> std::io::Result<(OwnedFd, Option<OwnedFd>)> {
+    match request.log {
+        LogChannel::Socket => Ok((log_socket(&request.run_folder)?.into(), None)),
+        LogChannel::Frames => {
+            std::fs::create_dir_all(&request.run_folder)?;
+            sys::pipe().map(|(ours, inside)| (ours, Some(inside)))
         }
     }
 }
@@ -212,8 +225,9 @@ impl Running {
         if killed && self.groups.out_of_memory() { Exit::OutOfMemory } else { exit }
     }
 
-    /// Collects an environment that ended: its process, its groups, its folder. `said` are init's last words.
-    fn reap(self, said: Option<Exit>) -> Exit {
+    /// Collects an environment that ended: its process, its groups, its folder. `said` are init's last words. Gives
+    /// how it ended and the most memory it ever had.
+    fn reap(self, said: Option<Exit>) -> (Exit, Option<u64>) {
         sys::kill_session(self.process);
         let waited = sys::wait(self.process);
         let exit = match said {
@@ -222,9 +236,10 @@ impl Running {
             None if self.groups.out_of_memory() => Exit::OutOfMemory,
             said => self.judge(said.unwrap_or(waited)),
         };
+        let peak_memory_bytes = self.groups.peak_memory_bytes();
         self.groups.remove();
         // Left-overs of a folder that cannot be removed are swept at the next start.
         let _ = std::fs::remove_dir_all(&self.run_folder);
-        exit
+        (exit, peak_memory_bytes)
     }
 }

@@ -1,6 +1,6 @@
 //! The process tier: a plain child. Limits of control groups hold; nothing else is separated.
 
-use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
@@ -10,13 +10,15 @@ use crate::sys::{self, Program};
 /// Starts the program; gives its process id and a descriptor that is readable once it ended.
 pub fn start(
     program: &Program,
+    inherited: Option<RawFd>,
     stdio: [BorrowedFd<'_>; 2],
     groups: &Groups,
 ) -> Result<(i32, OwnedFd), String> {
     let process = sys::clone_into(0).map_err(|error| format!("forking: {error}"))?;
     if process == 0 {
         let [stdout, stderr] = stdio.map(|end| end.as_raw_fd());
-        let prepared = sys::set_stdio(stdout, stderr, &[])
+        let prepared = sys::set_stdio(stdout, stderr, inherited.as_slice())
+            .and_then(|()| inherited.map_or(Ok(()), sys::inherit))
             .and_then(|()| sys::unblock_signals())
             .and_then(|()| sys::die_with_parent())
             .and_then(|()| sys::restrain());

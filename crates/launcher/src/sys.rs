@@ -228,6 +228,12 @@ pub fn set_stdio(stdout: i32, stderr: i32, keep: &[i32]) -> io::Result<()> {
     close_all_but(keep)
 }
 
+/// Lets a descriptor stay open in the program that comes by `exec`.
+pub fn inherit(fd: i32) -> io::Result<()> {
+    // SAFETY: takes numbers alone.
+    check(unsafe { libc::fcntl(fd, libc::F_SETFD, 0) })
+}
+
 /// Closes every descriptor above the standard three, but those to keep.
 fn close_all_but(keep: &[i32]) -> io::Result<()> {
     let mut kept: Vec<u32> =

@@ -78,6 +78,7 @@ impl Launcher {
                     pids: Some(32),
                 },
             ],
+            log: LogChannel::Socket,
             run_folder: self.folder.join(format!("run-{number}")),
         }
     }
@@ -185,11 +186,29 @@ fn layers_lie_over_each_other_and_extensions_run_beside_the_runtime() {
     let signal = Signal::Terminate;
     launcher.send(&LauncherRequest::Signal { environment, process: Process::Extension(0), signal });
     assert_eq!(launcher.hear().0, ended(Process::Extension(0), Exit::Code(4)));
-    assert_eq!(launcher.hear().0, LauncherEvent::Exited { environment, exit: Exit::Code(5) });
+    let LauncherEvent::Exited { exit, peak_memory_bytes, .. } = launcher.hear().0 else {
+        panic!("not ended")
+    };
+    assert_eq!(exit, Exit::Code(5));
+    assert!(peak_memory_bytes.is_some_and(|bytes| bytes > 0), "{peak_memory_bytes:?}");
     let (mut output, mut rest) = (String::new(), String::new());
     std::fs::File::from(ends.remove(1)).read_to_string(&mut output).unwrap();
     extensions.read_to_string(&mut rest).unwrap();
     assert_eq!((output.as_str(), &written, rest.as_str()), ("second12", b"extension\n", "bye\n"));
+}
+
+#[test]
+fn the_runtime_inherits_the_pipe_of_its_log() {
+    let launcher = Launcher::start("frames");
+    let script =
+        "echo framed >/proc/self/fd/$_LAMBDA_TELEMETRY_LOG_FD; echo ${_LAMBDA_TELEMETRY_LOG_FD:+told}";
+    let request = LaunchRequest { log: LogChannel::Frames, ..launcher.request(11, script, 1 << 26) };
+    launcher.send(&LauncherRequest::Launch(Box::new(request)));
+    let (LauncherEvent::Launched { .. }, ends) = launcher.hear() else { panic!("not launched") };
+    let [_, output, _, _, log] = <[OwnedFd; 5]>::try_from(ends).unwrap();
+    // Each pipe ends with its last writer: nobody else holds one.
+    let read = |end: OwnedFd| std::io::read_to_string(std::fs::File::from(end)).unwrap();
+    assert_eq!((read(log).as_str(), read(output).as_str()), ("framed\n", "told\n"));
 }
 
 #[test]

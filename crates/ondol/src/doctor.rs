@@ -7,7 +7,7 @@ use std::path::Path;
 use ondol_core::identity::EnvironmentId;
 use ondol_launcher::{cgroup, channel};
 use ondol_protocol::containment::{
-    Exit, GroupLimits, LaunchRequest, LauncherEvent, LauncherRequest, Mount, Tier,
+    Exit, GroupLimits, LaunchRequest, LauncherEvent, LauncherRequest, LogChannel, Mount, Tier,
 };
 use ondol_runtimes::Runtime;
 use ondol_store::StoreError;
@@ -194,6 +194,7 @@ fn contained(runtimes: &[Runtime]) -> Check {
         extension_variables: Vec::new(),
         working_directory: "/".into(),
         groups: vec![GroupLimits { name, cpu_millis: Some(1_000), memory_bytes: 1 << 26, pids: Some(16) }],
+        log: LogChannel::Socket,
         run_folder: run_folder.clone(),
     };
     let outcome = channel::send(&ours, &LauncherRequest::Launch(Box::new(request)), &[])

@@ -52,7 +52,7 @@ pub struct LaunchRequest {
     pub hostname: String,
     /// Program and arguments, seen from inside.
     pub command: Vec<String>,
-    /// `AWS_LAMBDA_RUNTIME_API` is added by the launcher, who makes the listener.
+    /// The launcher adds what it makes itself: `AWS_LAMBDA_RUNTIME_API` and `_LAMBDA_TELEMETRY_LOG_FD`.
     pub variables: Vec<(String, String)>,
     /// Programs that run beside the runtime and are started before it. With any, init stays until all have
     /// ended and says when each does; without, the environment ends with its runtime.
@@ -61,8 +61,18 @@ pub struct LaunchRequest {
     pub working_directory: PathBuf,
     /// Control groups from the outermost in; the last is the environment's own.
     pub groups: Vec<GroupLimits>,
+    pub log: LogChannel,
     /// A folder of its own on the host for the log socket.
     pub run_folder: PathBuf,
+}
+
+/// How the runtime's client writes its log, besides standard output and standard error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LogChannel {
+    /// Lines to a socket each of its workers connects to, where several requests are served at once.
+    Socket,
+    /// Frames to a descriptor it inherits, whose number `_LAMBDA_TELEMETRY_LOG_FD` tells: one request at a time.
+    Frames,
 }
 
 /// How strongly an environment is separated.
@@ -108,25 +118,18 @@ pub struct GroupLimits {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LauncherEvent {
     /// Comes with five file descriptors: Runtime API listener, standard output, standard error, what the extensions
-    /// write, log listener.
-    Launched {
-        environment: EnvironmentId,
-    },
+    /// write, and the log: a listener or a pipe.
+    Launched { environment: EnvironmentId },
     /// Nothing of it is left.
-    Failed {
-        environment: EnvironmentId,
-        what: String,
-    },
+    Failed { environment: EnvironmentId, what: String },
     Exited {
         environment: EnvironmentId,
         exit: Exit,
+        /// The most memory it ever had, where the kernel counts that.
+        peak_memory_bytes: Option<u64>,
     },
     /// One of its first processes ended, and the environment goes on; only where there are extensions.
-    ProcessEnded {
-        environment: EnvironmentId,
-        process: Process,
-        exit: Exit,
-    },
+    ProcessEnded { environment: EnvironmentId, process: Process, exit: Exit },
 }
 
 /// How the runtime's first process ended.
