@@ -186,9 +186,9 @@ class Server:
         return answer.get("FunctionError"), json.load(answer["Payload"])
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def server():
-    """One server for all tests that do not stop it."""
+    """One server for a file's tests that do not stop it."""
     server = Server()
     server.provider("cp")
     yield server
