@@ -200,8 +200,8 @@ fn layers_lie_over_each_other_and_extensions_run_beside_the_runtime() {
 #[test]
 fn the_runtime_inherits_the_pipe_of_its_log() {
     let launcher = Launcher::start("frames");
-    let script =
-        "echo framed >/proc/self/fd/$_LAMBDA_TELEMETRY_LOG_FD; echo ${_LAMBDA_TELEMETRY_LOG_FD:+told}";
+    // Not every shell takes a descriptor of two digits.
+    let script = "exec /usr/bin/bash -c 'echo framed >&$_LAMBDA_TELEMETRY_LOG_FD; echo told'";
     let request = LaunchRequest { log: LogChannel::Frames, ..launcher.request(11, script, 1 << 26) };
     launcher.send(&LauncherRequest::Launch(Box::new(request)));
     let (LauncherEvent::Launched { .. }, ends) = launcher.hear() else { panic!("not launched") };
