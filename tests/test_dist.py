@@ -10,7 +10,7 @@ from pathlib import Path
 
 import boto3
 import pytest
-from conftest import EXAMPLES, Server, wait_until, zip_of
+from conftest import EXAMPLES, TRUST, Server, wait_until, zip_of
 
 DIST = Path(os.environ["ONDOL_DIST"])
 RUNTIMES = "/var/lib/ondol/runtimes"
@@ -104,8 +104,8 @@ def test_the_image_starts_serves_and_stops(image):
         lines = iter(process.stdout.readline, "")
         seen = []
         url = next(found[1] for line in lines if seen.append(line) or (found := re.search(r"AWS_ENDPOINT_URL=(\S+)", line)))
-        client = boto3.client("lambda", endpoint_url=url, region_name="us-east-1", aws_access_key_id="test", aws_secret_access_key="test")
-        role = "arn:aws:iam::000000000000:role/r"
+        of = lambda service: boto3.client(service, endpoint_url=url, region_name="us-east-1", aws_access_key_id="test", aws_secret_access_key="test")
+        client, role = of("lambda"), of("iam").create_role(RoleName="r", AssumeRolePolicyDocument=TRUST)["Role"]["Arn"]
         arn = client.create_capacity_provider(CapacityProviderName="cp", VpcConfig={"SubnetIds": ["subnet-1"], "SecurityGroupIds": []}, PermissionsConfig={"CapacityProviderOperatorRoleArn": role})["CapacityProvider"]["CapacityProviderArn"]
         managed = {"CapacityProviderArn": arn, "PerExecutionEnvironmentMaxConcurrency": each}
         client.create_function(FunctionName="f", Runtime="provided.al2023", Handler=handler, Role=role, MemorySize=2048, Code={"ZipFile": zip_of(files)},

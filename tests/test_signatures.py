@@ -388,6 +388,25 @@ def test_a_function_s_own_credentials(server):
     assert sees(server, credentials).denied()
 
 
+SDK = """
+import boto3
+lambdas, identity = boto3.client("lambda"), boto3.client("sts").get_caller_identity()
+def handler(event, context):
+    try:
+        return [identity["Arn"], lambdas.get_function_configuration(FunctionName=event)["FunctionName"]]
+    except lambdas.exceptions.ClientError as error:
+        return [identity["Arn"], error.response["Error"]["Code"]]
+"""
+
+
+def test_code_that_uses_the_sdk_is_its_role(server):
+    role = make_role(server, "sdk", allow("lambda:GetFunctionConfiguration", LAMBDA + "function:by-sdk"), trust=TRUST)
+    default_function(server, "by-sdk", role, zip_of({"app.py": SDK}), Timeout=60, MemorySize=512)
+    arn = f"arn:aws:sts::{ACCOUNT}:assumed-role/sdk/by-sdk"
+    assert server.invoke("by-sdk", "by-sdk") == (None, [arn, "by-sdk"])
+    assert server.invoke("by-sdk", "another") == (None, [arn, "AccessDeniedException"])
+
+
 def test_sessions_live_through_a_restart_and_those_of_environments_do_not():
     server = Server()
     try:

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{NODEJS_CLIENT, PYTHON_CLIENT, Runtime};
+use crate::{BOTO3, NODEJS_CLIENT, PYTHON_CLIENT, RECIPES_VERSION, Runtime};
 
 /// Where a runtime comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +46,13 @@ const RECIPES: &[(&str, &str)] = &[
     ("finish.sh", include_str!("../recipes/finish.sh")),
 ];
 
+/// Where a runtime goes when it is made anew; it is removed with the next.
+const REPLACED: &str = ".replaced-";
+
+fn python_variables<'a>(python: &'a str, interpreter: &'a str) -> [(&'a str, &'a str); 4] {
+    [("PYTHON", python), ("CLIENT", PYTHON_CLIENT), ("BOTO3", BOTO3), ("INTERPRETER", interpreter)]
+}
+
 /// Node.js packages of npm, by major version.
 fn node_version(major: &str) -> &'static str {
     if major == "22" { "22.23.3" } else { "24.21.0" }
@@ -63,7 +70,10 @@ pub fn install(
             return Err(InstallError::Unknown(name.clone()));
         }
     }
-    let missing: Vec<&String> = names.iter().filter(|name| Runtime::find(folder, name).is_none()).collect();
+    let is_here = |name: &str| {
+        Runtime::find(folder, name).is_some_and(|found| found.recipes_version == RECIPES_VERSION)
+    };
+    let missing: Vec<&String> = names.iter().filter(|name| !is_here(name)).collect();
     if missing.is_empty() {
         say("everything is installed already");
         return Ok(());
@@ -145,9 +155,8 @@ impl Work {
     fn debian(&self, name: &str) -> Result<Runtime, InstallError> {
         let description = if let Some(python) = name.strip_prefix("python") {
             let interpreter = format!("/usr/bin/python{python}");
-            let variables = [("PYTHON", python), ("CLIENT", PYTHON_CLIENT), ("INTERPRETER", &interpreter)];
-            self.recipe("python.sh", &variables)?;
-            format!("Python {python} of Debian trixie, awslambdaric {PYTHON_CLIENT}")
+            self.recipe("python.sh", &python_variables(python, &interpreter))?;
+            format!("Python {python} of Debian trixie, awslambdaric {PYTHON_CLIENT}, boto3 {BOTO3}")
         } else if let Some(major) = name.strip_prefix("nodejs").and_then(|rest| rest.strip_suffix(".x")) {
             let node = node_version(major);
             self.recipe("nodejs.sh", &[("NODE", node), ("CLIENT", NODEJS_CLIENT), ("MAJOR", major)])?;
@@ -160,6 +169,7 @@ impl Work {
             name: name.to_owned(),
             source: Source::Debian,
             description,
+            recipes_version: RECIPES_VERSION,
             mounts: Vec::new(),
             root: self.root(),
         })
@@ -177,9 +187,8 @@ impl Work {
             )
             .ok_or_else(|| InstallError::NotOnHost(name.to_owned()))?;
             let inside = mount_interpreter(&found, &mut mounts);
-            let variables = [("PYTHON", python), ("CLIENT", PYTHON_CLIENT), ("INTERPRETER", &inside)];
-            self.recipe("python-client.sh", &variables)?;
-            format!("{} of this machine, awslambdaric {PYTHON_CLIENT}", found.display())
+            self.recipe("python-client.sh", &python_variables(python, &inside))?;
+            format!("{} of this machine, awslambdaric {PYTHON_CLIENT}, boto3 {BOTO3}", found.display())
         } else if let Some(major) = name.strip_prefix("nodejs").and_then(|rest| rest.strip_suffix(".x")) {
             let found = find_interpreter("node", "--version", &format!("v{major}."), &nvm())
                 .ok_or_else(|| InstallError::NotOnHost(name.to_owned()))?;
@@ -195,7 +204,14 @@ impl Work {
         } else {
             "this machine's own libraries; the function brings its bootstrap".to_owned()
         };
-        Ok(Runtime { name: name.to_owned(), source: Source::Host, description, mounts, root: self.root() })
+        Ok(Runtime {
+            name: name.to_owned(),
+            source: Source::Host,
+            description,
+            recipes_version: RECIPES_VERSION,
+            mounts,
+            root: self.root(),
+        })
     }
 
     /// Finishes the root and renames it into its place.
@@ -207,9 +223,11 @@ impl Work {
             fs::create_dir_all(&fresh)?;
             fs::rename(self.root(), fresh.join("root"))?;
             fs::write(fresh.join("runtime.json"), serde_json::to_string_pretty(runtime)?)?;
+            // Environments that run keep what they have mounted; the next start of a server finds the new one.
+            let replaced = folder.join(format!("{REPLACED}{}", runtime.name));
+            let _ = fs::remove_dir_all(&replaced);
             if place.exists() {
-                // Not whole, or it would not be installed again.
-                fs::remove_dir_all(&place)?;
+                fs::rename(&place, &replaced)?;
             }
             fs::rename(&fresh, &place)
         };

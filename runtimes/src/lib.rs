@@ -16,6 +16,10 @@ pub use install::{InstallError, Source, install};
 /// Versions of AWS's runtime interface clients. A change here is a change of every function's environment.
 pub const PYTHON_CLIENT: &str = "4.2.2";
 pub const NODEJS_CLIENT: &str = "4.0.2";
+/// AWS's SDK for Python, which its Python runtimes bring along.
+pub const BOTO3: &str = "1.44.5";
+/// Of what the recipes make. What an older one made goes on serving, and `install` makes it anew.
+pub const RECIPES_VERSION: u32 = 2;
 
 /// An installed runtime, as `runtime.json` says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +28,8 @@ pub struct Runtime {
     pub source: Source,
     /// What is in it, for people.
     pub description: String,
+    #[serde(default)]
+    pub recipes_version: u32,
     /// Folders of the host mounted over the root, read-only: (source, target).
     pub mounts: Vec<(PathBuf, PathBuf)>,
     /// Where the root filesystem is; not part of the file.

@@ -20,6 +20,9 @@ const OVERRIDABLE: &[&str] = &[
     "TZ",
 ];
 
+/// Where SDKs find the services this server has; the function may name other places.
+const SERVED: &[&str] = &["AWS_ENDPOINT_URL_LAMBDA", "AWS_ENDPOINT_URL_IAM", "AWS_ENDPOINT_URL_STS"];
+
 /// Where things are, as seen by the runtime: other paths in the process tier than in a container.
 #[derive(Debug, Clone)]
 pub struct Places {
@@ -83,9 +86,9 @@ pub fn variables(context: &Context<'_>) -> Vec<(String, String)> {
         ),
         ("PATH", "/var/lang/bin:/usr/local/bin:/usr/bin/:/bin:/opt/bin".into()),
         ("TZ", ":UTC".into()),
-        ("AWS_ENDPOINT_URL_LAMBDA", (*endpoint).to_owned()),
         ("HOME", "/tmp".into()),
     ];
+    own.extend(SERVED.iter().map(|name| (*name, (*endpoint).to_owned())));
     match &configuration.logging.format {
         LogFormat::Text => own.push(("AWS_LAMBDA_LOG_FORMAT", "Text".into())),
         LogFormat::Json { application_level, .. } => {
@@ -103,14 +106,16 @@ pub fn variables(context: &Context<'_>) -> Vec<(String, String)> {
     for (name, value) in configuration.environment() {
         let free = !reserved.contains(&name.as_str())
             || OVERRIDABLE.contains(&name.as_str())
-            || matches!(name.as_str(), "AWS_ENDPOINT_URL_LAMBDA" | "HOME");
+            || SERVED.contains(&name.as_str())
+            || name == "HOME";
         if free && !name.starts_with('_') {
             set.insert(name.clone(), value.clone());
         }
     }
     let sets = |wanted: &str| configuration.environment().any(|(name, _)| name == wanted);
-    if sets("AWS_ENDPOINT_URL") && !sets("AWS_ENDPOINT_URL_LAMBDA") {
-        set.remove("AWS_ENDPOINT_URL_LAMBDA");
+    if sets("AWS_ENDPOINT_URL") {
+        // The function's own word for all services counts for these too.
+        SERVED.iter().filter(|name| !sets(name)).for_each(|name| drop(set.remove(*name)));
     }
     if configuration.runtime.starts_with("nodejs") && !configuration.is_on_demand() {
         nodejs(assignment, &mut set);
@@ -190,15 +195,11 @@ mod tests {
 
     #[test]
     fn the_endpoint_is_left_alone_where_the_function_has_its_own() {
-        assert_eq!(of("python3.13", &[])["AWS_ENDPOINT_URL_LAMBDA"], "http://127.0.0.1:1");
-        assert_eq!(
-            of("python3.13", &[("AWS_ENDPOINT_URL", "http://x")]).get("AWS_ENDPOINT_URL_LAMBDA"),
-            None
-        );
-        assert_eq!(
-            of("python3.13", &[("AWS_ENDPOINT_URL_LAMBDA", "http://x")])["AWS_ENDPOINT_URL_LAMBDA"],
-            "http://x"
-        );
+        for served in SERVED {
+            assert_eq!(of("python3.13", &[])[*served], "http://127.0.0.1:1");
+            assert_eq!(of("python3.13", &[("AWS_ENDPOINT_URL", "http://x")]).get(*served), None);
+            assert_eq!(of("python3.13", &[(*served, "http://x")])[*served], "http://x");
+        }
     }
 
     #[test]

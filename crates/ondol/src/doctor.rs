@@ -9,7 +9,7 @@ use ondol_launcher::{cgroup, channel};
 use ondol_protocol::containment::{
     Exit, GroupLimits, LaunchRequest, LauncherEvent, LauncherRequest, LogChannel, Mount, Tier,
 };
-use ondol_runtimes::Runtime;
+use ondol_runtimes::{RECIPES_VERSION, Runtime};
 use ondol_store::StoreError;
 use serde::Serialize;
 
@@ -68,7 +68,8 @@ pub fn examine(arguments: &Doctor) -> Vec<Finding> {
     add("control groups", Verdict::Missing, control_groups());
     add("namespaces", Verdict::Missing, namespaces());
     add("overlay file system", Verdict::Missing, overlay());
-    add("runtimes", Verdict::Missing, installed(&runtimes));
+    let without = if runtimes.is_empty() { Verdict::Missing } else { Verdict::Advice };
+    add("runtimes", without, installed(&runtimes));
     add("a contained process", Verdict::Missing, contained(&runtimes));
     add("open files", Verdict::Advice, open_files());
     add("processes", Verdict::Missing, processes());
@@ -165,7 +166,16 @@ fn installed(runtimes: &[Runtime]) -> Check {
     if runtimes.is_empty() {
         return Err(("none".into(), "ondol runtime install python3.13 nodejs24.x provided.al2023".into()));
     }
-    Ok(runtimes.iter().map(|runtime| runtime.name.as_str()).collect::<Vec<_>>().join(", "))
+    let names = |of: &[&Runtime], between| {
+        of.iter().map(|runtime| runtime.name.as_str()).collect::<Vec<_>>().join(between)
+    };
+    let old: Vec<&Runtime> =
+        runtimes.iter().filter(|runtime| runtime.recipes_version != RECIPES_VERSION).collect();
+    if !old.is_empty() {
+        let found = format!("made by an older version: {}", names(&old, ", "));
+        return Err((found, format!("ondol runtime install {}", names(&old, " "))));
+    }
+    Ok(names(&runtimes.iter().collect::<Vec<_>>(), ", "))
 }
 
 /// Starts a real contained process, as for a function, and sees it end well.

@@ -119,7 +119,10 @@ pub async fn create(call: &Call<'_>, input: CreatePolicyRequest) -> Result<Creat
 
 pub async fn get(call: &Call<'_>, input: GetPolicyRequest) -> Result<GetPolicyResponse, Fault> {
     let found = find(call, &text(input.policy_arn))?;
-    Ok(GetPolicyResponse { policy: Some(wire(&found, &all_roles(call)?)) })
+    let policy = wire(&found, &all_roles(call)?);
+    // Unlike a role's, a policy's tags are there when there are none.
+    let tags = Some(policy.tags.unwrap_or_default());
+    Ok(GetPolicyResponse { policy: Some(WirePolicy { tags, ..policy }) })
 }
 
 pub async fn list(call: &Call<'_>, input: ListPoliciesRequest) -> Result<ListPoliciesResponse, Fault> {
