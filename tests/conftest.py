@@ -29,6 +29,8 @@ ROLE = f"arn:aws:iam::{ACCOUNT}:role/r"
 # Tests ask faster than people do; those about throttling set quotas of their own, which come later.
 UNTHROTTLED = [f"--quota={name}=1000000" for name in ("control-requests-per-second", "get-function-requests-per-second", "capacity-provider-writes-per-second")]
 TRUST = json.dumps({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}]})
+# What functions with sources and dead letters need of others.
+MAY = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": ["sqs:*", "sns:*", "kinesis:*", "dynamodb:*"], "Resource": "*"}]}
 PROVIDER_ARN = f"arn:aws:lambda:us-east-1:{ACCOUNT}:capacity-provider:"
 LATEST_PUBLISHED = "$LATEST.PUBLISHED"
 
@@ -92,6 +94,7 @@ class Server:
         iam = self.make_client("iam")
         try:
             iam.create_role(RoleName="r", AssumeRolePolicyDocument=TRUST)
+            iam.put_role_policy(RoleName="r", PolicyName="may", PolicyDocument=json.dumps(MAY))
         except iam.exceptions.EntityAlreadyExistsException:
             pass
         except iam.exceptions.ClientError as error:

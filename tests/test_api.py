@@ -249,10 +249,10 @@ def test_names_in_every_form(server):
         assert client.get_function(FunctionName=form)["Configuration"]["FunctionName"] == "named", form
     long = "x" * 65
     text = f"1 validation error detected: Value '{long}' at 'functionName' failed to satisfy constraint: Member must have length less than or equal to 64"
-    for call in (client.get_function, client.invoke):
+    for call, action in ((client.get_function, "GetFunction"), (client.invoke, "InvokeFunction")):
         assert fault(call, FunctionName=long)[:2] == ("InvalidParameterValueException", text)
         other = fault(call, FunctionName="111111111111:function:f")
-        assert other[1] == "Function not found: arn:aws:lambda:us-east-1:111111111111:function:f"
+        assert other[1].endswith(f"lambda:{action} on resource: arn:aws:lambda:us-east-1:111111111111:function:f because no resource-based policy allows the lambda:{action} action")
         assert "are not reachable in this region" in fault(call, FunctionName="eu-west-1:000000000000:function:f")[1]
     assert fault(client.get_function, FunctionName="named", Qualifier="01")[0] == "ResourceNotFoundException"
 

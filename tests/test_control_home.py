@@ -136,7 +136,7 @@ def test_an_event_source_must_be_there(service):
             create(server, "f")
             make = lambda name: server.client.create_event_source_mapping(FunctionName="f", EventSourceArn=arn.format(name), **settings)
             assert make("there")["EventSourceArn"] == arn.format("there")
-            asked = place.requests[-1]
+            asked = place.requests[0]
             assert asked["headers"]["x-amz-target"] == target and f"/us-east-1/{service}/aws4_request" in asked["headers"]["authorization"]
             code, text, status = fault(make, "not-there")
             assert status in (400, 404) and ("not exist" in text or "not found" in text), (code, text)

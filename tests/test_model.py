@@ -58,7 +58,7 @@ def test_a_good_input_is_never_refused_for_its_form(model_server, name, operatio
         try:
             call(**values)
         except ClientError as error:
-            code, text = error.response["Error"]["Code"], error.response["Error"]["Message"]
+            code, text = error.response["Error"]["Code"], error.response["Error"]["Message"] or ""
             status = error.response["ResponseMetadata"]["HTTPStatusCode"]
             asked += 1
             if code == "NotImplementedException" and tags_of_what_is_not_there(values):

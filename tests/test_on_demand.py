@@ -11,6 +11,28 @@ from test_api import fault
 from test_layers import publish_layer
 
 
+EARLY = """
+import os, time, urllib.request
+process = os.urandom(8).hex()
+def handler(event, context):
+    if event.get("early"):
+        api = f"http://{os.environ['AWS_LAMBDA_RUNTIME_API']}/2018-06-01/runtime/invocation/{context.aws_request_id}/response"
+        urllib.request.urlopen(urllib.request.Request(api, data=b'"early"', method="POST")).read()
+        time.sleep(1000)
+    return process
+"""
+
+
+def test_code_that_goes_on_after_its_answer_has_its_own_time_and_no_more(server):
+    create(server, "early", {"app.py": EARLY}, Timeout=3)
+    assert server.invoke("early", {"early": True}) == (None, "early")
+    wait_until(lambda: environments(server, "early") == [], "the code that went on to be ended")
+    # Who comes meanwhile is served by another environment.
+    assert server.invoke("early", {"early": True}) == (None, "early")
+    error, answer = server.invoke("early")
+    assert error is None and len(answer) == 16, answer
+
+
 @pytest.mark.parametrize("runtime", EXAMPLES)
 def test_created_invoked_cold_and_warm(server, runtime):
     handler, files, _ = EXAMPLES[runtime]

@@ -53,6 +53,19 @@ def test_a_timeout_is_told_in_the_log(server):
     assert f"{request} Task timed out after 1.00 seconds" in text
 
 
+def test_a_line_without_an_end_belongs_to_who_wrote_it(server):
+    code = "import os\ndef handler(event, context):\n    os.write(1, event['write'].encode())\n    if 'exit' in event:\n        os._exit(event['exit'])\n"
+    create(server, "endless", {"app.py": code})
+    _, first, _ = tail(server, "endless", {"write": "no end"})
+    assert "\nno end\nEND " in first
+    _, second, _ = tail(server, "endless", {"write": "an end\n"})
+    assert "no end" not in second and "\nan end\n" in second
+    # Last words are the ones that lack it most.
+    _, last, _ = tail(server, "endless", {"write": "panic", "exit": 3})
+    assert "\npanic\n" in last
+    wait_until(lambda: "panic" in messages(server, "endless"), "the last words in the log")
+
+
 def test_a_stack_trace_is_one_entry_with_its_line_ends(server):
     create(server, "traces")
     _, text, request = tail(server, "traces", {"raise": "nothing there"})

@@ -140,6 +140,21 @@ def expected(wrong):
     return {alike(head + "; ".join(texts)) for order in itertools.permutations(wrong) for texts in itertools.product(*order)}
 
 
+NAMES = {name: "contain only alphanumeric characters and/or the following: +=,.@_-" for name in ("roleName", "policyName", "userName")} | {
+    "path": "begin and end with / and contain only alphanumeric characters and/or / characters.",
+    "pathPrefix": "begin with the / character and contain only alphanumeric characters and/or / characters.",
+}
+
+
+def of_names(model, wrong):
+    """IAM has a sentence of its own where nothing but the characters of a name is wrong."""
+    if model.service_model.service_name != "iam" or len(wrong) != 1:
+        return None
+    texts = next(iter(wrong[0]))
+    found = re.search(r"' at '(\w+)' failed to satisfy constraint: Member must satisfy regular expression", texts)
+    return found and found[1] in NAMES and {f"The specified value for {found[1]} is invalid. It must {NAMES[found[1]]}"}
+
+
 def ask(server, model, planned):
     """Sends the cases of an operation one after another on one connection; gives what is wrong with the answers."""
     protocol = model.service_model.metadata["protocol"]
@@ -149,7 +164,7 @@ def ask(server, model, planned):
         connection.request(*request(server, model, values))
         answer = connection.getresponse()
         code, text = read(answer, protocol)
-        right = expected(wrong)
+        right = of_names(model, wrong) or expected(wrong)
         if (answer.status, code) != (400, CODES[protocol]) or alike(text) not in right:
             sent = short(json.dumps(values, default=repr))
             found.append(f"{what}\n    sent     {sent}\n    answer   {answer.status} {code}: {short(text)}\n    expected {short(min(right))}")

@@ -1,10 +1,11 @@
-//! Whatever a function sends to its Runtime, Extensions or Telemetry API, as raw bytes on a connection, while an
-//! invocation runs. `{id}` in the input stands for that invocation's id, `{ext}` for a registered extension's.
+//! Whatever a function sends to its Runtime, Extensions or Telemetry API, as raw bytes on a connection, and in the
+//! classic mode down its log's pipe as well, while an invocation runs. `{id}` in the input stands for that invocation's id, `{ext}` for a registered extension's.
 //! The server must stay up, keep its invariants, and still answer a well-behaved client.
 #![no_main]
 
 use std::cell::RefCell;
 use std::mem::ManuallyDrop;
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -56,14 +57,21 @@ async fn run(data: &[u8], logs: LogSender, folder: &std::path::Path, number: u64
     let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a port");
     let address = listener.local_addr().expect("an address");
     let socket = folder.join(format!("{number}.sock"));
-    let log_socket = std::os::unix::net::UnixListener::bind(&socket).expect("a socket");
+    let mut assignment = EnvironmentAssignment::sample("python3.13");
+    // Every other environment is of a Lambda (default) function.
+    let (log, frames) = if number % 2 == 0 {
+        Arc::make_mut(&mut assignment.publication).configuration.managed_instances = None;
+        let (log, frames) = rustix::pipe::pipe().expect("a pipe");
+        (log, Some(std::fs::File::from(frames)))
+    } else {
+        (std::os::unix::net::UnixListener::bind(&socket).expect("a socket").into(), None)
+    };
     let pipes: Vec<_> = (0..3).map(|_| rustix::pipe::pipe().expect("a pipe")).collect();
     let (outputs, _inside): (Vec<_>, Vec<_>) = pipes.into_iter().unzip();
     let [stdout, stderr, extension_output] = <[_; 3]>::try_from(outputs).expect("three");
     let (machine, end): (MachineEnd, ShardEnd) = ShardEnd::line();
     let environments = Environments::new(logs);
     let serving = tokio::task::spawn_local(environments.clone().run(end, Rc::new(|_| ())));
-    let assignment = EnvironmentAssignment::sample("python3.13");
     let adopted = Adopted {
         environment,
         assignment,
@@ -71,7 +79,7 @@ async fn run(data: &[u8], logs: LogSender, folder: &std::path::Path, number: u64
         stdout,
         stderr,
         extension_output,
-        log_socket: log_socket.into(),
+        log,
         log_stream: Arc::new(LogStream {
             group: "/fuzz".into(),
             name: number.to_string(),
@@ -80,6 +88,7 @@ async fn run(data: &[u8], logs: LogSender, folder: &std::path::Path, number: u64
             function_arn: "arn".into(),
         }),
         extensions: vec!["outer".into()],
+        group: None,
         gauge: Arc::<Gauge>::default(),
     };
     machine.0.send(ShardCommand::Adopt(Box::new(adopted))).expect("a shard");
@@ -104,7 +113,7 @@ async fn run(data: &[u8], logs: LogSender, folder: &std::path::Path, number: u64
         invoked_arn: "arn".into(),
         client_context: None,
         trace_id: None,
-        wants_log_tail: number % 2 == 0,
+        wants_log_tail: number % 4 < 2,
     };
     let deliverer = environments.clone();
     let reply = tokio::task::spawn_local(async move { deliverer.deliver(environment, invocation).await.is_ok() });
@@ -112,12 +121,16 @@ async fn run(data: &[u8], logs: LogSender, folder: &std::path::Path, number: u64
     let _ = tokio::time::timeout(wait, poll.read(&mut first)).await;
 
     let text = replace(replace(data.to_vec(), b"{id}", request.uuid().as_bytes()), b"{ext}", extension.as_bytes());
+    if let Some(mut frames) = frames {
+        // What a pipe holds at the least, so that nobody waits for a reader.
+        let _ = frames.write_all(&text[..text.len().min(4_096)]);
+    }
     exchange(address, &text, Duration::from_millis(2)).await;
 
     // A well-behaved client is still answered.
     let pong = exchange(address, b"GET /2018-06-01/ping HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", Duration::from_secs(5)).await;
     assert!(pong.windows(4).any(|window| window == b"pong"), "the server answers no more");
-    machine.0.send(ShardCommand::End { environment, exit: Exit::Killed }).expect("a shard");
+    machine.0.send(ShardCommand::End { environment, exit: Exit::Killed, peak_memory_bytes: None }).expect("a shard");
     drop(machine.0);
     serving.await.expect("the shard ends well");
     // Whoever waits is answered, whatever was sent.

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use ondol_core::function::Reason;
 use ondol_core::gate::{Event as GateEvent, ThrottleCause};
 use ondol_core::identity::{EnvironmentId, RequestId};
-use ondol_core::slots::{Answer, Effect, Event, PollId, Slots};
+use ondol_core::slots::{Answer, Effect, Event, PollId, Refusal, Slots};
 use ondol_core::time::WallTime;
 use ondol_launcher::cgroup::peak_memory_bytes;
 use ondol_observe::clock;
@@ -41,7 +41,7 @@ pub enum ShardEvent {
     Ready,
     /// It will not come up; end it.
     InitFailed,
-    /// An invocation of a Lambda (default) function timed out: its environment is over.
+    /// The time of a Lambda (default) function's code is over, and so is its environment.
     TimedOut,
     /// Timed-out code holds its slots for too long; replace it.
     Stuck,
@@ -176,7 +176,7 @@ impl Host {
             own: RefCell::default(),
             group,
             polled: Cell::new(false),
-            slots: RefCell::new(Slots::new(limit)),
+            slots: RefCell::new(if is_classic { Slots::classic() } else { Slots::new(limit) }),
             polls: RefCell::default(),
             callers: RefCell::default(),
             ready: Cell::new(false),
@@ -320,8 +320,7 @@ impl Host {
                 let left = until.0.saturating_sub(clock::wall().0);
                 tokio::time::sleep(std::time::Duration::from_micros(left)).await;
                 if host.freeing.get() && host.deadline.get() == until {
-                    host.close();
-                    host.tell(ShardEvent::TimedOut);
+                    host.give_up();
                 }
             });
         }
@@ -419,6 +418,12 @@ impl Host {
         self.handle(Event::Drain);
     }
 
+    /// Time is over for the code of a Lambda (default) function.
+    fn give_up(&self) {
+        self.close();
+        self.tell(ShardEvent::TimedOut);
+    }
+
     fn close(&self) {
         if self.open.replace(false) {
             (self.listeners.gate)(GateEvent::Closed { environment: self.id });
@@ -429,6 +434,7 @@ impl Host {
     pub fn end(&self, exit: &Exit, peak_memory_bytes: Option<u64>) {
         self.peak_memory_bytes.set(peak_memory_bytes.filter(|_| self.is_classic()));
         self.logs.read_what_is_there();
+        self.logs.end_lines();
         let (error_type, what) = self.describe(exit);
         self.abort(error_type, &what);
         self.polls.borrow_mut().clear();
@@ -517,8 +523,9 @@ impl Host {
         let micros = caller.handed_at.map_or(0, |at| clock::wall().0.saturating_sub(at.0));
         let wants_tail = caller.invocation.wants_log_tail;
         if self.is_classic() {
-            // Its own lines come before the platform's last ones.
+            // Its own lines come before the platform's last ones, also one without an end.
             self.logs.read_what_is_there();
+            self.logs.end_lines();
         }
         let ended = Ended {
             duration_micros: micros,
@@ -573,13 +580,18 @@ impl Host {
                         Status::Timeout,
                     );
                     if self.is_classic() {
-                        self.close();
-                        self.tell(ShardEvent::TimedOut);
+                        self.give_up();
                     }
                 }
-                Effect::Refuse { request, .. } => {
-                    // The gate counted a slot for it; the caller may be gone, so it is given back from here.
-                    self.slot_released();
+                Effect::Overdue => self.give_up(),
+                Effect::Refuse { request, refusal } => {
+                    if refusal == Refusal::NoPoll && self.is_classic() {
+                        // A runtime that asks for nothing gets nothing more.
+                        self.give_up();
+                    } else {
+                        // The gate counted a slot for it; the caller may be gone, so it is given back from here.
+                        self.slot_released();
+                    }
                     if let Some(caller) = self.callers.borrow_mut().remove(&request) {
                         let _ = caller.reply.send(Err(Refused(ThrottleCause::Concurrency)));
                     }

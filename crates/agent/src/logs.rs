@@ -156,9 +156,7 @@ impl Logs {
                 tokio::task::yield_now().await;
             }
             logs.streams.borrow_mut().retain(|other| !Rc::ptr_eq(other, &stream));
-            if let Written::Lines(partial) = &mut *stream.written.borrow_mut() {
-                logs.clear(partial);
-            }
+            logs.end_line(&stream);
             if matches!(stream.source, Source::Socket(_)) {
                 logs.worker_ended.notify_one();
             }
@@ -230,6 +228,21 @@ impl Logs {
                 Err(_) => return stream.ended.set(true),
             }
         }
+    }
+
+    /// What has no end yet is a line all the same: its writer, or the invocation it belongs to, is over.
+    pub fn end_lines(&self) {
+        let streams = self.streams.borrow().clone();
+        streams.iter().for_each(|stream| self.end_line(stream));
+    }
+
+    fn end_line(&self, stream: &Stream) {
+        let Written::Lines(partial) = &mut *stream.written.borrow_mut() else { return };
+        if partial.bytes.is_empty() {
+            return;
+        }
+        self.entry(stream.kind, &partial.bytes);
+        self.clear(partial);
     }
 
     fn entry(&self, kind: Kind, entry: &[u8]) {

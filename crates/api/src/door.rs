@@ -20,13 +20,21 @@ use ondol_wire::query::match_operation as match_query;
 use ondol_wire::rest_json::{Answer, match_operation};
 use ondol_wire::sigv4::Authorization;
 use ondol_wire::uri::query_pairs;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::context::{Context, uuid};
 use crate::faults::unsupported;
 use crate::lambda;
 
-/// The largest request of any operation: a package of 50 MB in base64, and its settings.
-const REQUEST_BYTES_MAX: usize = 70_167_211;
+/// The largest request with a package: 50 MB in base64, and its settings.
+const PACKAGE_REQUEST_BYTES_MAX: usize = 70_167_211;
+/// The largest of other requests to Lambda, and of those to IAM and STS.
+const REQUEST_BYTES_MAX: usize = 6_291_456;
+const FORM_BYTES_MAX: usize = 1 << 20;
+/// What all requests with packages that are on their way may hold together; further ones wait.
+const PACKAGES_KIB_MAX: u32 = 512 << 10;
+/// A body of this size waits for nobody.
+const SMALL_BODY_BYTES_MAX: u64 = 256 << 10;
 const BODY_SECONDS_MAX: u64 = 120;
 
 /// What this server says of itself besides AWS's operations: the pages below `/_ondol/`.
@@ -43,6 +51,7 @@ pub struct Api {
     pub context: Context,
     pub identity: Arc<Identity>,
     pub pages: Arc<dyn Pages>,
+    room: Arc<Semaphore>,
 }
 
 impl std::fmt::Debug for Api {
@@ -52,6 +61,11 @@ impl std::fmt::Debug for Api {
 }
 
 impl Api {
+    pub fn new(context: Context, identity: Arc<Identity>, pages: Arc<dyn Pages>) -> Self {
+        let room = Arc::new(Semaphore::new(PACKAGES_KIB_MAX as usize));
+        Self { context, identity, pages, room }
+    }
+
     pub async fn handle(&self, request: Request<Incoming>) -> Response<Bytes> {
         let request_id = uuid();
         let (parts, body) = request.into_parts();
@@ -75,7 +89,8 @@ impl Api {
         body: Incoming,
         request_id: &str,
     ) -> Result<Response<Bytes>, Fault> {
-        let (asked, service, body) = self.receive(parts, body).await?;
+        // Its bytes count until it is answered.
+        let Received { asked, service, body, room: _room } = self.receive(parts, body).await?;
         if let Some(name) = parts.uri.path().strip_prefix("/_ondol/") {
             if !self.context.gatekeeper.is_owner(&asked) {
                 let text = "These pages are for the root user of this server's account.";
@@ -102,7 +117,12 @@ impl Api {
             "iam" | "sts" => {
                 let context = asked.context();
                 let session_policy = asked.session_policy.as_deref();
-                let asker = Asker { caller: &asked.caller, session_policy, context: &context };
+                let asker = Asker {
+                    caller: &asked.caller,
+                    session_policy,
+                    context: &context,
+                    access_key_id: asked.access_key_id.as_deref(),
+                };
                 // Its parameters may come in the query, too.
                 let form = if body.is_empty() { parts.uri.query().unwrap_or("").as_bytes() } else { &body };
                 let answer = ondol_identity::call(&self.identity, &asker, &service, form, request_id).await?;
@@ -181,23 +201,28 @@ fn unsigned_service(parts: &Parts) -> &'static str {
     }
 }
 
-/// The operation's name, for the sentence about its size.
-fn operation_name(parts: &Parts) -> String {
+/// The operation's name, for the sentence about its size, and the most bytes it takes.
+fn bounds(parts: &Parts, service: Option<&str>) -> (&'static str, usize) {
     let matched =
         match_operation(&SERVICE, parts.method.as_str(), parts.uri.path(), parts.uri.query().unwrap_or(""));
-    matched.map_or_else(|| "requested".into(), |(operation, _)| operation.name.into())
+    let name = matched.map_or("requested", |(operation, _)| operation.name);
+    let most = match name {
+        _ if matches!(service, Some("iam" | "sts")) => FORM_BYTES_MAX,
+        "CreateFunction" | "UpdateFunctionCode" | "PublishLayerVersion" => PACKAGE_REQUEST_BYTES_MAX,
+        _ => REQUEST_BYTES_MAX,
+    };
+    (name, most)
 }
 
-async fn read(body: Incoming, operation: &str) -> Result<Bytes, Fault> {
+async fn read(body: Incoming, (operation, most): (&str, usize)) -> Result<Bytes, Fault> {
     let too_large = || {
-        let text =
-            format!("Request must be smaller than {REQUEST_BYTES_MAX} bytes for the {operation} operation");
+        let text = format!("Request must be smaller than {most} bytes for the {operation} operation");
         Fault::new("RequestEntityTooLargeException", 413, text)
     };
-    if body.size_hint().lower() > REQUEST_BYTES_MAX as u64 {
+    if body.size_hint().lower() > most as u64 {
         return Err(too_large());
     }
-    let reading = Limited::new(body, REQUEST_BYTES_MAX).collect();
+    let reading = Limited::new(body, most).collect();
     match tokio::time::timeout(Duration::from_secs(BODY_SECONDS_MAX), reading).await {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
@@ -206,21 +231,48 @@ async fn read(body: Incoming, operation: &str) -> Result<Bytes, Fault> {
     }
 }
 
+/// The whole request, who asks, and the service it is for.
+struct Received<'a> {
+    asked: Asked,
+    service: String,
+    body: Bytes,
+    room: Option<SemaphorePermit<'a>>,
+}
+
 impl Api {
-    /// The whole request, who asks, and the service it is for.
-    async fn receive(&self, parts: &Parts, body: Incoming) -> Result<(Asked, String, Bytes), Fault> {
+    /// A share of what large bodies may hold together, as long as it lives.
+    async fn room_for(&self, bytes: u64) -> Result<SemaphorePermit<'_>, Fault> {
+        let kib = u32::try_from(bytes.div_ceil(1_024)).unwrap_or(PACKAGES_KIB_MAX).min(PACKAGES_KIB_MAX);
+        let waiting = self.room.acquire_many(kib);
+        match tokio::time::timeout(Duration::from_secs(BODY_SECONDS_MAX), waiting).await {
+            Ok(Ok(permit)) => Ok(permit),
+            _ => {
+                let text = "Too many large requests are on their way to this server. Try again.";
+                Err(Fault::of(&SERVICE, "TooManyRequestsException", text).with_header("retry-after", "10"))
+            }
+        }
+    }
+
+    async fn receive(&self, parts: &Parts, body: Incoming) -> Result<Received<'_>, Fault> {
         let gatekeeper = &self.context.gatekeeper;
         let head = gatekeeper.head(&HeaderView(&parts.headers), parts.uri.query().unwrap_or(""))?;
-        let body = read(body, &operation_name(parts)).await?;
         let service = head.service.clone();
-        let (asked, unchunked) = gatekeeper.check(head, parts, &body)?;
+        let (operation, most) = bounds(parts, service.as_deref());
+        // Its signature is checked when it is whole, so until then it may be anybody's.
+        let expected = body.size_hint().upper().unwrap_or(most as u64).min(most as u64);
+        let room = match expected {
+            0..=SMALL_BODY_BYTES_MAX => None,
+            bytes => Some(self.room_for(bytes).await?),
+        };
+        let body = read(body, (operation, most)).await?;
+        let (asked, unchunked) = gatekeeper.check(head, parts, &body, None)?;
         let body = unchunked.unwrap_or(body);
         let service = service.unwrap_or_else(|| {
             // Unsigned, where that passes: the two query services share no operation.
             let is_iam = match_query(&ondol_wire::iam::SERVICE, &body).is_some();
             if is_iam { "iam".into() } else { unsigned_service(parts).to_owned() }
         });
-        Ok((asked, service, body))
+        Ok(Received { asked, service, body, room })
     }
 }
 

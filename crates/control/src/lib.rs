@@ -110,10 +110,11 @@ impl Control {
         loop {
             changed.mark_unchanged();
             self.reports.mark_unchanged();
-            self.demand.mark_unchanged();
+            // Looked at before the store: whoever waits for a publication found it there.
+            let demand = self.demand.borrow_and_update().clone();
             let wake_at = match documents.refresh(&self.store) {
                 Ok(()) => {
-                    let picture = self.picture(&documents, &environments, &needs);
+                    let picture = self.picture(&documents, demand, &environments, &needs);
                     let now = clock::policy();
                     let kept = picture.environments.clone();
                     let (plan, remembered) = decide(picture, memory, now, &mut self.coins);
@@ -151,6 +152,7 @@ impl Control {
     fn picture(
         &self,
         documents: &Documents,
+        demand: Demand,
         environments: &BTreeMap<EnvironmentId, EnvironmentAssignment>,
         needs: &BTreeMap<EnvironmentId, Environment>,
     ) -> Picture {
@@ -172,7 +174,6 @@ impl Control {
                 (*id, Environment { state, ..environment.clone() })
             })
             .collect();
-        let demand = self.demand.borrow().clone();
         picture::take(documents, &self.home, environments, demand, (self.machine)())
     }
 

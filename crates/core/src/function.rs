@@ -52,6 +52,9 @@ pub struct FunctionConfiguration {
     /// Where it runs: on a capacity provider's instances, or, without one, on demand.
     pub managed_instances: Option<ManagedInstancesConfig>,
     pub dead_letter_target_arn: Option<String>,
+    /// It was given a `VpcConfig` without subnets and security groups, which is shown as what was set.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub has_empty_vpc_config: bool,
     /// In the order they are merged into `/opt`: a later one's file hides an earlier one's.
     pub layers: Vec<LayerReference>,
 }

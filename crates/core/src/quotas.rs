@@ -11,6 +11,7 @@ pub struct Quotas {
     pub code_storage_bytes: u64,
     pub capacity_providers: u32,
     pub function_versions_per_capacity_provider: u32,
+    pub filters_per_event_source_mapping: u32,
     /// Control-plane requests each second, all operations together but for those below.
     pub control_requests_per_second: u32,
     pub get_function_requests_per_second: u32,
@@ -25,6 +26,7 @@ impl Default for Quotas {
             code_storage_bytes: 80_530_636_800,
             capacity_providers: 1_000,
             function_versions_per_capacity_provider: 100,
+            filters_per_event_source_mapping: 5,
             control_requests_per_second: 15,
             get_function_requests_per_second: 100,
             capacity_provider_writes_per_second: 1,
@@ -40,6 +42,7 @@ impl Quotas {
         "code-storage-bytes",
         "capacity-providers",
         "function-versions-per-capacity-provider",
+        "filters-per-event-source-mapping",
         "control-requests-per-second",
         "get-function-requests-per-second",
         "capacity-provider-writes-per-second",
@@ -63,6 +66,7 @@ impl Quotas {
             "function-versions-per-capacity-provider" => {
                 self.function_versions_per_capacity_provider = number(value)?;
             }
+            "filters-per-event-source-mapping" => self.filters_per_event_source_mapping = number(value)?,
             "control-requests-per-second" => self.control_requests_per_second = number(value)?,
             "get-function-requests-per-second" => self.get_function_requests_per_second = number(value)?,
             "capacity-provider-writes-per-second" => {

@@ -32,6 +32,7 @@ pub fn configuration(runtime: &str) -> FunctionConfiguration {
             memory_gib_per_vcpu_hundredths: 200,
         }),
         dead_letter_target_arn: None,
+        has_empty_vpc_config: false,
         layers: Vec::new(),
     }
 }

@@ -3,6 +3,9 @@
 //! This is the ground truth of concurrency. A slot is taken when an invocation is admitted and freed only
 //! when the runtime answers or the environment ends; a timeout answers the caller and frees nothing, since
 //! the code goes on running. Polls are served in the order they arrived.
+//!
+//! In the classic mode an invocation's time goes on after the answer, until the runtime asks for the next: code that
+//! answers and does not ask is over at its deadline.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -57,6 +60,8 @@ pub enum Effect {
     SlotReleased,
     /// Timed-out code has held its slot for too long: the environment is to be replaced.
     Stuck,
+    /// In the classic mode: the answered invocation's time is over, and the runtime has not asked for another.
+    Overdue,
     /// Draining, and no caller waits any more.
     Drained,
 }
@@ -100,6 +105,9 @@ enum Holder {
 #[derive(Debug)]
 pub struct Slots {
     limit: usize,
+    is_classic: bool,
+    /// In the classic mode: what was answered, and its deadline, until the next poll.
+    unfinished: Option<(WallTime, RequestId)>,
     draining: bool,
     drained_said: bool,
     parked: VecDeque<PollId>,
@@ -112,6 +120,8 @@ impl Slots {
     pub fn new(limit: u32) -> Self {
         Self {
             limit: limit as usize,
+            is_classic: false,
+            unfinished: None,
             draining: false,
             drained_said: false,
             parked: VecDeque::new(),
@@ -119,6 +129,11 @@ impl Slots {
             holders: BTreeMap::new(),
             timers: BTreeSet::new(),
         }
+    }
+
+    /// Of the classic mode: one request at a time.
+    pub fn classic() -> Self {
+        Self { is_classic: true, ..Self::new(1) }
     }
 
     pub fn in_flight(&self) -> usize {
@@ -140,7 +155,12 @@ impl Slots {
 
     pub fn handle(&mut self, now: WallTime, event: Event, out: &mut Vec<Effect>) {
         match event {
-            Event::PollArrived(poll) => self.parked.push_back(poll),
+            Event::PollArrived(poll) => {
+                self.parked.push_back(poll);
+                if let Some(unfinished) = self.unfinished.take() {
+                    self.timers.remove(&unfinished);
+                }
+            }
             Event::PollGone(poll) => self.parked.retain(|parked| *parked != poll),
             Event::Invoke { request, timeout_millis } => self.invoke(now, request, timeout_millis, out),
             Event::HandOverFailed { request } => self.take_back(now, request),
@@ -155,7 +175,11 @@ impl Slots {
     pub fn answer(&mut self, request: RequestId, out: &mut Vec<Effect>) -> Answer {
         let answer = match self.holders.get(&request) {
             Some(Holder::Running { deadline, .. }) => {
-                self.timers.remove(&(*deadline, request));
+                if self.is_classic && self.parked.is_empty() {
+                    self.unfinished = Some((*deadline, request));
+                } else {
+                    self.timers.remove(&(*deadline, request));
+                }
                 Answer::Accepted
             }
             Some(Holder::TimedOut { stuck_at }) => {
@@ -184,6 +208,7 @@ impl Slots {
         self.parked.clear();
         self.waiting.clear();
         self.timers.clear();
+        self.unfinished = None;
         std::mem::take(&mut self.holders)
             .into_iter()
             .filter(|(_, holder)| !matches!(holder, Holder::TimedOut { .. }))
@@ -259,6 +284,10 @@ impl Slots {
                     self.waiting.retain(|waiting| *waiting != request);
                     out.push(Effect::Refuse { request, refusal: Refusal::NoPoll });
                 }
+                None if self.unfinished == Some((at, request)) => {
+                    self.unfinished = None;
+                    out.push(Effect::Overdue);
+                }
                 None => {}
             }
         }
@@ -285,8 +314,8 @@ impl Slots {
             .count();
         assert_eq!(
             self.timers.len() + said,
-            self.holders.len(),
-            "one timer for each holder, until it was said to be stuck"
+            self.holders.len() + usize::from(self.unfinished.is_some()),
+            "one timer for each holder, until it was said to be stuck, and one for what is unfinished"
         );
         let waiting = self.holders.values().filter(|holder| matches!(holder, Holder::Waiting { .. })).count();
         assert_eq!(self.waiting.len(), waiting, "the queue holds exactly those who wait");
@@ -381,6 +410,37 @@ mod tests {
     }
 
     #[test]
+    fn in_the_classic_mode_time_goes_on_until_the_next_poll() {
+        let mut slots = Slots::classic();
+        let answer = |slots: &mut Slots, request| {
+            let mut out = Vec::new();
+            assert_eq!(slots.answer(RequestId(request), &mut out), Answer::Accepted);
+            slots.check();
+            assert_eq!(out, [Effect::SlotReleased]);
+        };
+        step(&mut slots, 0, Event::PollArrived(1));
+        step(&mut slots, 0, invoke(1));
+        answer(&mut slots, 1);
+        assert_eq!(slots.next_wakeup(), Some(at(3_000)));
+        // Who asks in time starts anew, also with what waits already.
+        step(&mut slots, 10, invoke(2));
+        let handed = step(&mut slots, 11, Event::PollArrived(2));
+        assert_eq!(handed, [Effect::HandOver { request: RequestId(2), poll: 2, deadline: at(3_011) }]);
+        assert_eq!(slots.next_wakeup(), Some(at(3_011)));
+        answer(&mut slots, 2);
+        assert_eq!(step(&mut slots, 3_010, Event::Tick), []);
+        assert_eq!(step(&mut slots, 3_011, Event::Tick), [Effect::Overdue]);
+        assert_eq!(slots.next_wakeup(), None);
+        // A poll that was parked before the answer is a request for the next.
+        let mut slots = Slots::classic();
+        step(&mut slots, 0, Event::PollArrived(1));
+        step(&mut slots, 0, invoke(1));
+        step(&mut slots, 1, Event::PollArrived(2));
+        answer(&mut slots, 1);
+        assert_eq!(slots.next_wakeup(), None);
+    }
+
+    #[test]
     fn a_dead_poll_passes_its_invocation_to_the_next() {
         let mut slots = Slots::new(2);
         step(&mut slots, 0, Event::PollArrived(1));
@@ -409,7 +469,8 @@ mod tests {
     fn random_histories() {
         for seed in 0..300 {
             let mut coins = Coins::from_seed(seed);
-            let mut slots = Slots::new(1 + coins.below(4) as u32);
+            let limit = coins.below(5) as u32;
+            let mut slots = if limit == 0 { Slots::classic() } else { Slots::new(limit) };
             let (mut now, mut polls, mut requests) = (0, 0, 0_u128);
             let mut open: BTreeSet<RequestId> = BTreeSet::new();
             let mut late: BTreeSet<RequestId> = BTreeSet::new();

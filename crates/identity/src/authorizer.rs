@@ -78,7 +78,10 @@ impl Authorizer {
             let text = "Cross-account pass role is not allowed.";
             return Err(Fault::new("AccessDeniedException", 403, text));
         }
-        let context = context.clone().with("iam:PassedToService", service);
+        let mut context = context.clone().with("iam:PassedToService", service);
+        if let Some(role) = self.roles.by_arn(role_arn) {
+            role.add_tags(&mut context);
+        }
         let asked = Asked {
             caller,
             session_policy,
@@ -114,6 +117,15 @@ impl Authorizer {
                 "The role defined for the function cannot be assumed by Lambda.",
             )),
         }
+    }
+
+    /// Whether a role may do something with a resource, by its own policies.
+    pub fn role_may(&self, role_arn: &str, action: &str, resource_arn: &str) -> bool {
+        let Some(role) = self.roles.by_arn(role_arn) else { return self.enforcement == Enforcement::Off };
+        let caller = Caller::assumed_role(&role.arn, &role.id, "lambda");
+        let context = Context::default();
+        let asked = Asked { caller: &caller, session_policy: None, action, resource_arn, context: &context };
+        self.refuse(&asked, None, false).is_ok()
     }
 
     /// Whether a caller may assume a role: its trust policy must say so. `Err` has AWS's sentence.

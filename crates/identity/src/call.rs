@@ -39,6 +39,8 @@ pub struct Asker<'a> {
     pub session_policy: Option<&'a Policy>,
     /// Condition keys such as `aws:SourceIp`.
     pub context: &'a Context,
+    /// The long-lived key it is signed with; none of a session.
+    pub access_key_id: Option<&'a str>,
 }
 
 /// One request.
@@ -157,10 +159,10 @@ operations! { IAM_WORKS, iam, "iam", ondol_wire::iam::SERVICE:
     "SetDefaultPolicyVersion", rules::policy => policy_versions::set_default,
     "DeletePolicyVersion", rules::policy => policy_versions::delete,
     "TagRole", rules::tags_of_role => tags::tag_role,
-    "UntagRole", rules::role => tags::untag_role,
+    "UntagRole", rules::tags_off_role => tags::untag_role,
     "ListRoleTags", rules::role => tags::list_role,
     "TagPolicy", rules::tags_of_policy => tags::tag_policy,
-    "UntagPolicy", rules::policy => tags::untag_policy,
+    "UntagPolicy", rules::tags_off_policy => tags::untag_policy,
     "ListPolicyTags", rules::policy => tags::list_policy,
     "ListInstanceProfilesForRole", rules::role => roles::list_instance_profiles,
     "GetUser", rules::user => account::get_user,

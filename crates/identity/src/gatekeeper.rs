@@ -46,10 +46,32 @@ pub struct Gatekeeper {
 pub struct Head {
     /// None where nobody's signature is checked.
     signer: Option<Signer>,
-    caller: Caller,
-    session_policy: Option<Arc<Policy>>,
+    holder: Holder,
     /// The service the request is signed for.
     pub service: Option<String>,
+}
+
+/// Whose credentials they are.
+#[derive(Debug, Clone)]
+struct Holder {
+    caller: Caller,
+    session_policy: Option<Arc<Policy>>,
+    /// A long-lived key.
+    access_key_id: Option<String>,
+    /// Of a session.
+    issued_epoch_seconds: Option<i64>,
+}
+
+impl Holder {
+    /// Nobody's credentials, where those pass.
+    fn root(account_id: &str) -> Self {
+        Self {
+            caller: Caller::root(account_id),
+            session_policy: None,
+            access_key_id: None,
+            issued_epoch_seconds: None,
+        }
+    }
 }
 
 /// Who asks: the signature showed it.
@@ -59,6 +81,10 @@ pub struct Asked {
     pub session_policy: Option<Arc<Policy>>,
     pub peer: Option<IpAddr>,
     pub region: String,
+    /// The long-lived key it is signed with; none of a session.
+    pub access_key_id: Option<String>,
+    /// When the session was made.
+    pub issued_epoch_seconds: Option<i64>,
 }
 
 impl Asked {
@@ -69,7 +95,14 @@ impl Asked {
             .with("aws:CurrentTime", iso_8601(seconds))
             .with("aws:EpochTime", seconds.to_string())
             .with("aws:SecureTransport", "false")
+            .with("aws:ViaAWSService", "false")
             .with("aws:RequestedRegion", &self.region);
+        let context = match self.issued_epoch_seconds {
+            Some(issued) => context
+                .with("aws:TokenIssueTime", iso_8601(issued))
+                .with("aws:MultiFactorAuthPresent", "false"),
+            None => context,
+        };
         match self.peer {
             Some(peer) => context.with("aws:SourceIp", peer.to_string()),
             None => context,
@@ -81,7 +114,7 @@ impl Asked {
 #[derive(Debug)]
 struct LookUp<'a> {
     gatekeeper: &'a Gatekeeper,
-    found: OnceLock<(Caller, Option<Arc<Policy>>)>,
+    found: OnceLock<Holder>,
     refused: OnceLock<SessionError>,
 }
 
@@ -91,13 +124,25 @@ impl Keys for LookUp<'_> {
         if !access_key_id.starts_with(TEMPORARY) {
             let AccessKey { secret, account_id } = gatekeeper.keys.find(access_key_id)?;
             let account_id = account_id.unwrap_or_else(|| gatekeeper.account_id.clone());
-            let _ = self.found.set((Caller::root(account_id), None));
+            let access_key_id = Some(access_key_id.to_owned());
+            let _ = self.found.set(Holder { access_key_id, ..Holder::root(&account_id) });
             return Some(secret);
         }
         let now = clock::epoch_millis() / 1_000;
         match gatekeeper.sessions.check(access_key_id, session_token.unwrap_or_default(), now) {
             Ok(session) => {
-                let _ = self.found.set((session.caller, session.session_policy));
+                // The root user's sessions end with the key they were made with.
+                let key = session.claims.access_key_id.as_deref();
+                if session.claims.role.is_none() && key.is_none_or(|id| gatekeeper.keys.find(id).is_none()) {
+                    let _ = self.refused.set(SessionError::Invalid);
+                    return None;
+                }
+                let _ = self.found.set(Holder {
+                    caller: session.caller,
+                    session_policy: session.session_policy,
+                    access_key_id: None,
+                    issued_epoch_seconds: Some(session.claims.issued_epoch_seconds),
+                });
                 Some(session.secret_access_key)
             }
             Err(error) => {
@@ -136,39 +181,41 @@ impl Gatekeeper {
         if self.authorizer.enforcement() == Enforcement::Off {
             // Whoever is known is known by name; everybody passes.
             let service = Authorization::of(headers, query).ok().map(|authorization| authorization.service);
-            let (caller, session_policy) =
-                look_up.found.into_inner().unwrap_or_else(|| (Caller::root(self.account_id.as_str()), None));
-            return Ok(Head { signer: None, caller, session_policy, service });
+            let holder = look_up.found.into_inner().unwrap_or_else(|| Holder::root(&self.account_id));
+            return Ok(Head { signer: None, holder, service });
         }
         let signer = signer.map_err(|fault| match look_up.refused.get() {
             Some(error) => error.fault("lambda"),
             None => fault,
         })?;
-        let (caller, session_policy) =
-            look_up.found.into_inner().ok_or_else(|| SessionError::Invalid.fault(""))?;
+        let holder = look_up.found.into_inner().ok_or_else(|| SessionError::Invalid.fault(""))?;
         let service = Some(signer.authorization.service.clone());
-        Ok(Head { signer: Some(signer), caller, session_policy, service })
+        Ok(Head { signer: Some(signer), holder, service })
     }
 
-    /// Whether the whole request is what its signer signed, for here. Gives who asks, and the body where it came in
+    /// Whether the whole request is what its signer signed, for here, and for this service if one is named. Gives who asks, and the body where it came in
     /// signed chunks.
     pub fn check(
         &self,
         head: Head,
         parts: &http::request::Parts,
         body: &[u8],
+        service: Option<&str>,
     ) -> Result<(Asked, Option<bytes::Bytes>), Fault> {
         let unchunked = match &head.signer {
             Some(signer) => {
                 let unchunked = check_signature(signer, parts, body, clock::epoch_millis() / 1_000)?;
-                self.check_region(&signer.authorization, parts)?;
+                self.check_region(&signer.authorization, parts, service)?;
                 unchunked
             }
             None => None,
         };
+        let Holder { caller, session_policy, access_key_id, issued_epoch_seconds } = head.holder;
         let asked = Asked {
-            caller: head.caller,
-            session_policy: head.session_policy,
+            caller,
+            session_policy,
+            access_key_id,
+            issued_epoch_seconds,
             peer: parts.extensions.get::<Peer>().map(|Peer(address)| *address),
             region: self.region.clone(),
         };
@@ -176,13 +223,18 @@ impl Gatekeeper {
     }
 
     /// A signature is for one region. Pages of our own, below `/_ondol/`, are in none.
-    fn check_region(&self, authorization: &Authorization, parts: &http::request::Parts) -> Result<(), Fault> {
+    fn check_region(
+        &self,
+        authorization: &Authorization,
+        parts: &http::request::Parts,
+        service: Option<&str>,
+    ) -> Result<(), Fault> {
         if parts.uri.path().starts_with("/_ondol/") {
             return Ok(());
         }
         let global = matches!(authorization.service.as_str(), "iam" | "sts").then_some(GLOBAL_REGION);
         let regions: Vec<&str> = [Some(self.region.as_str()), global].into_iter().flatten().collect();
-        authorization.check_scope(&regions, &authorization.service)
+        authorization.check_scope(&regions, service.unwrap_or(&authorization.service))
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
 use ondol_core::identity::Home;
-use ondol_core::policy::{MalformedPolicy, Policy, PolicyUse};
+use ondol_core::policy::{Context, MalformedPolicy, Policy, PolicyUse};
 use ondol_observe::notice;
 use ondol_store::{Changes, Revision, Store, keys};
 
@@ -26,6 +26,17 @@ pub struct RolePolicies {
     pub max_session_duration_seconds: u32,
     /// The managed policies it depends on.
     managed: Vec<String>,
+}
+
+impl RolePolicies {
+    /// Tells a decision about the role of its tags.
+    pub fn add_tags(&self, context: &mut Context) {
+        for (key, value) in &self.tags {
+            for prefix in ["aws", "iam"] {
+                context.add(format!("{prefix}:ResourceTag/{key}"), value);
+            }
+        }
+    }
 }
 
 #[derive(Debug, Clone, Default)]

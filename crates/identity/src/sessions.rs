@@ -38,6 +38,12 @@ pub struct Claims {
     /// What the session was made for: a function's ARN, or who assumed the role.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
+    /// Of a session of the root user: the access key it was made with, and ends with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access_key_id: Option<String>,
+    /// When it was made, which policies may ask for.
+    #[serde(default)]
+    pub issued_epoch_seconds: i64,
 }
 
 /// A session of a role.
@@ -57,6 +63,7 @@ impl Claims {
         role_id: &str,
         function_name: &str,
         function_arn: &str,
+        now_epoch_seconds: i64,
     ) -> Self {
         Self {
             account_id: account_id.to_owned(),
@@ -69,6 +76,8 @@ impl Claims {
             ends_with_server: true,
             session_policy: None,
             source: Some(function_arn.to_owned()),
+            access_key_id: None,
+            issued_epoch_seconds: now_epoch_seconds,
         }
     }
 
@@ -236,6 +245,8 @@ mod tests {
             ends_with_server: false,
             session_policy: None,
             source: None,
+            access_key_id: None,
+            issued_epoch_seconds: 100,
         }
     }
 
@@ -266,7 +277,7 @@ mod tests {
     fn sessions_of_execution_environments_end_with_the_server() {
         let (role, function) =
             ("arn:aws:iam::123456789012:role/r", "arn:aws:lambda:eu-west-1:123456789012:function:f");
-        let claims = Claims::of_execution_environment(ACCOUNT, role, "AROA1", "f", function);
+        let claims = Claims::of_execution_environment(ACCOUNT, role, "AROA1", "f", function, 7);
         assert_eq!(claims.caller().arn(), "arn:aws:sts::123456789012:assumed-role/r/f");
         let Credentials { access_key_id, session_token, .. } = Sessions::new([7; 32], 1).issue(claims);
         let check = |boot| Sessions::new([7; 32], boot).check(&access_key_id, &session_token, i64::MAX);

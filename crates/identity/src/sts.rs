@@ -53,12 +53,15 @@ pub async fn assume_role(call: &Call<'_>, input: AssumeRoleRequest) -> Result<As
     unsupported(input.source_identity.is_some(), "SourceIdentity")?;
     let role_arn = input.role_arn.unwrap_or_default();
     let session_name = input.role_session_name.unwrap_or_default();
-    let Asker { caller, session_policy, context } = *call.asker;
+    let Asker { caller, session_policy, context, .. } = *call.asker;
     let mut context = context.clone().with("sts:RoleSessionName", &session_name);
     if let Some(id) = &input.external_id {
         context.add("sts:ExternalId", id);
     }
     let role = call.identity.roles.by_arn(&role_arn);
+    if let Some(role) = &role {
+        role.add_tags(&mut context);
+    }
     let authorizer = &call.identity.authorizer;
     authorizer.may_assume(caller, session_policy, role.as_deref(), &role_arn, &context)?;
     // `may_assume` lets nobody assume what is not there.
@@ -85,6 +88,8 @@ pub async fn assume_role(call: &Call<'_>, input: AssumeRoleRequest) -> Result<As
         ends_with_server: false,
         session_policy: policy,
         source: Some(caller.arn()),
+        access_key_id: None,
+        issued_epoch_seconds: now_epoch_seconds(call),
     };
     let assumed = claims.caller();
     Ok(AssumeRoleResponse {
@@ -170,8 +175,9 @@ pub async fn get_session_token(
 ) -> Result<GetSessionTokenResponse, Fault> {
     unsupported(input.serial_number.is_some(), "SerialNumber")?;
     unsupported(input.token_code.is_some(), "TokenCode")?;
-    let caller = call.asker.caller;
-    if caller.kind != CallerKind::Root {
+    let Asker { caller, access_key_id, .. } = *call.asker;
+    // A session that made sessions would outlive the key it began with.
+    if caller.kind != CallerKind::Root || access_key_id.is_none() {
         let text = "Cannot call GetSessionToken with session credentials";
         return Err(Fault::new("AccessDenied", 403, text));
     }
@@ -183,6 +189,8 @@ pub async fn get_session_token(
         ends_with_server: false,
         session_policy: None,
         source: Some(caller.arn()),
+        access_key_id: access_key_id.map(str::to_owned),
+        issued_epoch_seconds: now_epoch_seconds(call),
     };
     Ok(GetSessionTokenResponse {
         credentials: Some(issue(call, claims)),

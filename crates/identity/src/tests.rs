@@ -78,7 +78,7 @@ impl Server {
             form.push_str(&format!("&{name}={}", percent_encode(value, false)));
         }
         let context = Context::default();
-        let asker = Asker { caller, session_policy, context: &context };
+        let asker = Asker { caller, session_policy, context: &context, access_key_id: Some("AKIA1") };
         let answer = call(&self.identity, &asker, service, form.as_bytes(), "request-1").await?;
         assert_eq!(answer.status, 200);
         Ok(String::from_utf8(answer.body).unwrap())
@@ -165,7 +165,8 @@ async fn a_call_can_move_between_threads() {
     }
     let server = server();
     let (caller, context) = (root(), Context::default());
-    let asker = Asker { caller: &caller, session_policy: None, context: &context };
+    let asker =
+        Asker { caller: &caller, session_policy: None, context: &context, access_key_id: Some("AKIA1") };
     let form = b"Action=GetCallerIdentity&Version=2011-06-15";
     assert!(is_send(call(&server.identity, &asker, "sts", form, "r")).await.is_ok());
 }

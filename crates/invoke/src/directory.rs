@@ -10,10 +10,11 @@ use ondol_core::attached::{Alias, Attached};
 use ondol_core::coins::Coins;
 use ondol_core::function::{Function, FunctionVersion, Publication, VersionKey, VersionState};
 use ondol_core::identity::{Home, LATEST, LATEST_PUBLISHED, PublicationId, Qualifier};
-use ondol_core::policy::{Policy, PolicyUse};
+use ondol_core::policy::{Context, Policy};
 use ondol_store::{Changes, Revision, Store, keys};
 use ondol_wire::fault::Fault;
 use ondol_wire::lambda::SERVICE;
+use tokio::sync::watch;
 
 /// Where an invocation goes.
 #[derive(Debug, Clone)]
@@ -53,6 +54,7 @@ struct FunctionRoutes {
     aliases: BTreeMap<String, AliasRoute>,
     /// Resource policies, by qualifier; that of `$LATEST` is under the empty one.
     policies: BTreeMap<String, Arc<Policy>>,
+    tags: BTreeMap<String, String>,
     is_on_demand: bool,
     reserved: Option<u32>,
     running: Arc<AtomicU32>,
@@ -106,6 +108,8 @@ pub struct Directory {
     home: Home,
     concurrent_executions: u32,
     snapshot: ArcSwap<Snapshot>,
+    /// Told of every new snapshot.
+    updated: watch::Sender<()>,
     /// Running invocations of functions without reserved concurrency.
     pub unreserved_running: Arc<AtomicU32>,
 }
@@ -113,11 +117,17 @@ pub struct Directory {
 impl Directory {
     pub fn new(home: Home, concurrent_executions: u32) -> Arc<Self> {
         let (snapshot, unreserved_running) = (ArcSwap::default(), Arc::default());
-        Arc::new(Self { home, concurrent_executions, snapshot, unreserved_running })
+        let updated = watch::Sender::default();
+        Arc::new(Self { home, concurrent_executions, snapshot, updated, unreserved_running })
     }
 
     pub fn home(&self) -> &Home {
         &self.home
+    }
+
+    /// Tells of every new snapshot from here on.
+    pub fn watch(&self) -> watch::Receiver<()> {
+        self.updated.subscribe()
     }
 
     /// What functions without reserved concurrency share.
@@ -130,6 +140,14 @@ impl Directory {
         let qualifier = qualifier.filter(|q| **q != Qualifier::Latest).map(ToString::to_string);
         let snapshot = self.snapshot.load();
         snapshot.functions.get(name)?.policies.get(&qualifier.unwrap_or_default()).cloned()
+    }
+
+    /// Tells a decision about a function of its tags.
+    pub fn add_tags(&self, name: &str, context: &mut Context) {
+        let snapshot = self.snapshot.load();
+        for (key, value) in snapshot.functions.get(name).into_iter().flat_map(|routes| &routes.tags) {
+            context.add(format!("aws:ResourceTag/{key}"), value);
+        }
     }
 
     /// The publication that answers for a name and qualifier, or AWS's answer why none does.
@@ -220,6 +238,7 @@ impl Directory {
             reserved -= stale.and_then(|routes| routes.reserved).unwrap_or(0);
         }
         self.snapshot.store(Arc::new(Snapshot { functions, reserved }));
+        self.updated.send_replace(());
     }
 }
 
@@ -230,6 +249,7 @@ fn read(store: &Store, name: &str, running: Arc<AtomicU32>) -> Option<FunctionRo
         is_on_demand: function.configuration.is_on_demand(),
         reserved: function.reserved_concurrency,
         running,
+        tags: function.tags.clone(),
         ..FunctionRoutes::default()
     };
     let limits = OnDemandLimits { reserved: routes.reserved, running: Arc::clone(&routes.running) };
@@ -265,14 +285,13 @@ fn read(store: &Store, name: &str, running: Arc<AtomicU32>) -> Option<FunctionRo
 }
 
 impl FunctionRoutes {
-    /// Statements are read once, here. One that cannot be read allows nothing.
+    /// Statements are read once, here.
     fn keep_policy(&mut self, qualifier: &str, attached: &Attached) {
         if attached.policy.is_empty() {
             return;
         }
-        if let Ok(policy) = Policy::parse(&attached.policy_document(), PolicyUse::Resource) {
-            self.policies.insert(qualifier.to_owned(), Arc::new(policy));
-        }
+        let policy = Policy::attached(&attached.policy_document());
+        self.policies.insert(qualifier.to_owned(), Arc::new(policy));
     }
 }
 

@@ -15,7 +15,8 @@ use hyper::{Request, Response, StatusCode};
 use ondol_core::capacity::REPLACED;
 use ondol_core::function::Reason;
 use ondol_core::gate::ThrottleCause;
-use ondol_core::identity::{FunctionReference, Qualifier, RequestId};
+use ondol_core::identity::{FunctionReference, PublicationId, Qualifier, RequestId};
+use ondol_core::policy::{Context, Policy};
 use ondol_identity::{Asked, Head};
 use ondol_observe::clock;
 use ondol_observe::usage::{Outcome, UsageEvent};
@@ -33,6 +34,7 @@ use crate::shard::{Shard, Undelivered};
 
 /// Times an invocation looks again for what its function is now, as it was updated while it waited.
 const REPLACED_MAX: u32 = 20;
+const NEWER_WAIT: Duration = Duration::from_secs(1);
 
 /// A body that takes longer to arrive is given up. No slot is held while it arrives.
 const BODY_SECONDS_MAX: u64 = 60;
@@ -70,7 +72,7 @@ async fn phases<D: Deliver + 'static>(
     let (version, trace_id, outcome) = loop {
         let on_demand = resolved.target.on_demand.clone();
         let (version, invocation) = prepare(&identified, resolved, id);
-        let trace_id = invocation.trace_id.clone();
+        let (trace_id, publication) = (invocation.trace_id.clone(), invocation.publication);
         let outcome = match on_demand {
             None => shard.deliver(invocation).await,
             // In a task of its own: a caller that goes away must not take a half-started environment with it.
@@ -85,7 +87,7 @@ async fn phases<D: Deliver + 'static>(
             // The function was updated while this waited for an environment: what it is now takes it.
             Err(Undelivered::NotStarted(reason)) if reason.code == REPLACED && left > 0 => {
                 left -= 1;
-                resolved = resolve(shard, function, &identified)?;
+                resolved = resolve_newer(shard, function, &identified, publication).await?;
             }
             outcome => break (version, trace_id, outcome),
         }
@@ -233,7 +235,7 @@ async fn identify<D>(shard: &Shard<D>, accepted: Accepted) -> Result<Identified,
             return Err(Fault::new("RequestTimeoutException", 408, text));
         }
     };
-    let (asked, unchunked) = shard.gatekeeper.check(head, &parts, &payload)?;
+    let (asked, unchunked) = shard.gatekeeper.check(head, &parts, &payload, Some("lambda"))?;
     let payload = unchunked.unwrap_or(payload);
     Ok(Identified { parts, asked, payload, kind, wants_log_tail })
 }
@@ -243,6 +245,10 @@ fn resolve<D: Deliver>(shard: &Shard<D>, function: &str, identified: &Identified
     let reference = FunctionReference::parse(function);
     let query = ondol_wire::uri::query_pairs(identified.parts.uri.query().unwrap_or(""));
     let asked = query.into_iter().find(|(name, _)| name == "Qualifier").map(|(_, value)| value);
+    if reference.account_id.as_ref().is_some_and(|account| *account != home.account_id) {
+        let resource = reference.arn(home, reference.qualifier.as_deref().or(asked.as_deref()));
+        may_invoke(shard, &identified.asked, &resource, &identified.asked.context(), None)?;
+    }
     let qualifier = reference
         .in_home(home, asked)
         .map_err(|refused| Fault::of(&SERVICE, refused.code, refused.message))?;
@@ -250,6 +256,27 @@ fn resolve<D: Deliver>(shard: &Shard<D>, function: &str, identified: &Identified
     authorize(shard, &reference.name, parsed.as_ref(), &identified.asked)?;
     let target = shard.resolve(&reference.name, parsed.as_ref())?;
     Ok(Resolved { target, invoked_arn: home.function_arn(&reference.name, qualifier.as_deref()) })
+}
+
+/// What a name stands for now. Whoever refused the publication knew of its end before this thread does, so one that
+/// is still the same is waited for to change, for a while.
+async fn resolve_newer<D: Deliver>(
+    shard: &Rc<Shard<D>>,
+    function: &str,
+    identified: &Identified,
+    refused: PublicationId,
+) -> Result<Resolved, Fault> {
+    let mut updated = shard.directory.watch();
+    loop {
+        let resolved = resolve(shard, function, identified)?;
+        if resolved.target.publication != refused {
+            return Ok(resolved);
+        }
+        match tokio::time::timeout(NEWER_WAIT, updated.changed()).await {
+            Ok(Ok(())) => {}
+            _ => return Ok(resolved),
+        }
+    }
 }
 
 /// An error of the function, in this server's words.
@@ -273,15 +300,21 @@ fn authorize<D>(
     }
     let text = qualifier.map(ToString::to_string);
     let resource = shard.directory.home().function_arn(name, text.as_deref());
-    let conditions = asked.context().with("lambda:FunctionArn", resource.as_str());
-    shard.gatekeeper.authorizer().authorize(
-        &asked.caller,
-        asked.session_policy.as_deref(),
-        "lambda:InvokeFunction",
-        &resource,
-        &conditions,
-        policy.as_deref(),
-    )
+    let mut conditions = asked.context().with("lambda:FunctionArn", resource.as_str());
+    shard.directory.add_tags(name, &mut conditions);
+    may_invoke(shard, asked, &resource, &conditions, policy.as_deref())
+}
+
+fn may_invoke<D>(
+    shard: &Shard<D>,
+    asked: &Asked,
+    resource: &str,
+    conditions: &Context,
+    policy: Option<&Policy>,
+) -> Result<(), Fault> {
+    let session_policy = asked.session_policy.as_deref();
+    let authorizer = shard.gatekeeper.authorizer();
+    authorizer.authorize(&asked.caller, session_policy, "lambda:InvokeFunction", resource, conditions, policy)
 }
 
 /// The model's constraints on the head; the generic validator words what is wrong with it.

@@ -174,6 +174,7 @@ fn credentials_of(home: &Home, roles: &Arc<Roles>, sessions: &Arc<Sessions>) -> 
             &role_id,
             &assignment.version.function,
             &assignment.function_arn,
+            ondol_observe::clock::epoch_millis() / 1_000,
         );
         let issued = sessions.issue(claims);
         Credentials {
@@ -309,7 +310,7 @@ async fn run(arguments: &Up, output: Output, parts: Parts) -> Result<()> {
         authorizer,
         turns: Arc::clone(&change_turns),
     };
-    let api = Api { context, identity: Arc::new(identity), pages: Arc::new(pages) };
+    let api = Api::new(context, Arc::new(identity), Arc::new(pages));
     let turns = Arc::new(Semaphore::new(API_CALLS_AT_ONCE as usize));
     tokio::spawn(serve_api(api, api_calls, Arc::clone(&turns)));
     tokio::spawn(housekeeping::collect_usage(book));

@@ -124,6 +124,13 @@ impl Artifacts {
         self.pins.let_go.notified().await;
     }
 
+    /// The packages that are pinned, and the bytes of each that is here.
+    pub fn pinned(&self) -> BTreeMap<String, u64> {
+        let names: Vec<String> = lock(&self.pins.counts).keys().cloned().collect();
+        let size = |sha256: &String| fs::metadata(self.zip(sha256)).map_or(0, |found| found.len());
+        names.into_iter().map(|sha256| (sha256.clone(), size(&sha256))).collect()
+    }
+
     /// Keeps a package from being removed, whether or not it is here.
     pub fn pin(&self, sha256: String) -> Pinned {
         *lock(&self.pins.counts).entry(sha256.clone()).or_default() += 1;
@@ -282,7 +289,13 @@ fn unpack(bytes: &[u8], into: &Path) -> Result<(), ArtifactError> {
             return Err(unreadable(format!("it has more than {ENTRIES_MAX} folders")));
         }
         let target = into.join(&path);
-        let at = |error| ArtifactError::folder(&target, error);
+        let at = |error: io::Error| match ArtifactError::folder(&target, error) {
+            // Names no file system can hold beside each other are the archive's fault.
+            ArtifactError::Folder(_, error) if is_of_names(&error) => {
+                unreadable(format!("{name:?}: {error}"))
+            }
+            other => other,
+        };
         let mode = entry.unix_mode().unwrap_or(0o644);
         match mode & 0o170_000 {
             _ if entry.is_dir() => make_folder(into, &path).map_err(at)?,
@@ -319,6 +332,12 @@ fn unpack(bytes: &[u8], into: &Path) -> Result<(), ArtifactError> {
         }
     }
     Ok(())
+}
+
+/// Whether an error tells of a name: too long, or taken by something else.
+fn is_of_names(error: &io::Error) -> bool {
+    use io::ErrorKind::{AlreadyExists, InvalidFilename, InvalidInput, IsADirectory, NotADirectory};
+    matches!(error.kind(), AlreadyExists | InvalidFilename | InvalidInput | IsADirectory | NotADirectory)
 }
 
 /// Makes a folder below `into` and those above it, readable for every function's user.

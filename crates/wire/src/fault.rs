@@ -99,7 +99,11 @@ impl Fault {
                 if spelling.is_some() {
                     body.insert("Type".into(), json!(if self.status < 500 { "User" } else { "Service" }));
                 }
-                body.insert(spelling.unwrap_or("message").into(), json!(self.message));
+                // Some refusals of AWS say nothing, which clients see as no text.
+                let message = (!self.message.is_empty()).then_some(&self.message);
+                // Of what no model has, this one is written so.
+                let other = if self.code == "SerializationException" { "Message" } else { "message" };
+                body.insert(spelling.unwrap_or(other).into(), json!(message));
                 for (name, value) in &self.members {
                     body.insert((*name).into(), json!(value));
                 }

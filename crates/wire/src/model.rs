@@ -79,6 +79,16 @@ pub enum Kind {
     },
 }
 
+impl Shape {
+    /// A structure's member of this name.
+    pub fn member(&self, name: &str) -> Option<&'static Member> {
+        match self.kind {
+            Kind::Structure(members) => members.iter().find(|member| member.name == name),
+            _ => None,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub struct Member {
     pub name: &'static str,

@@ -56,6 +56,10 @@ pub fn read_members(
     let (operation, labels) = matched;
     let mut input = parse_body(body)?;
     if let Some(shape) = operation.input {
+        for (name, value) in &input {
+            let member = service.shape(shape).member(name);
+            member.map_or(Ok(()), |member| check_type(service, member.shape, value))?;
+        }
         let Kind::Structure(members) = service.shape(shape).kind else {
             return Err(broken_table(operation.name));
         };
@@ -95,6 +99,46 @@ fn parse_body(body: &[u8]) -> Result<Map<String, Value>, Fault> {
         Ok(_) => Err(serialization("the body is not a JSON object")),
         Err(error) => Err(serialization(&error.to_string())),
     }
+}
+
+/// Whether JSON is of the model's types; if not, in the words of the service's own parser.
+fn check_type(service: &Service, shape: ShapeNumber, value: &Value) -> Result<(), Fault> {
+    let wanted = match (&service.shape(shape).kind, value) {
+        (_, Value::Null)
+        | (Kind::String | Kind::Blob, Value::String(_))
+        | (Kind::Integer | Kind::Double | Kind::Timestamp, Value::Number(_))
+        | (Kind::Boolean, Value::Bool(_)) => return Ok(()),
+        (Kind::List(item), Value::Array(items)) => {
+            return items.iter().try_for_each(|value| check_type(service, *item, value));
+        }
+        (Kind::Map { value: inner, .. }, Value::Object(map)) => {
+            return map.values().try_for_each(|value| check_type(service, *inner, value));
+        }
+        (Kind::Structure(_), Value::Object(map)) => {
+            return map.iter().try_for_each(|(name, value)| {
+                let member = service.shape(shape).member(name);
+                member.map_or(Ok(()), |member| check_type(service, member.shape, value))
+            });
+        }
+        (Kind::String | Kind::Blob, _) => "a String",
+        (Kind::Integer, _) => "an Integer",
+        (Kind::Double | Kind::Timestamp, _) => "a Double",
+        (Kind::Boolean, _) => "a Boolean",
+        (Kind::List(_), _) => return Err(mistyped("Expected list or null")),
+        (Kind::Map { .. } | Kind::Structure(_), _) => return Err(mistyped("Expected map or null")),
+    };
+    Err(mistyped(&match value {
+        Value::String(_) => format!("STRING_VALUE can not be converted to {wanted}"),
+        Value::Number(_) => format!("NUMBER_VALUE can not be converted to {wanted}"),
+        Value::Bool(true) => format!("TRUE_VALUE can not be converted to {wanted}"),
+        Value::Bool(false) => format!("FALSE_VALUE can not be converted to {wanted}"),
+        Value::Array(_) => "Start of list found where not expected".into(),
+        Value::Null | Value::Object(_) => "Start of structure or map found where not expected.".into(),
+    }))
+}
+
+fn mistyped(text: &str) -> Fault {
+    Fault::new("SerializationException", 400, text)
 }
 
 fn from_text(service: &Service, shape: ShapeNumber, name: &str, texts: &[String]) -> Result<Value, Fault> {

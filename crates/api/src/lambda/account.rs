@@ -48,17 +48,25 @@ pub fn check_storage(context: &Context, new: &Code) -> Result<(), Fault> {
     ))
 }
 
-/// Bytes of the account's packages, those of layers and the one that is to come included; the same bytes count once.
+/// Bytes of the account's packages, those of layers included, and for what is to come also those of all uploads under
+/// way; the same bytes count once.
 fn code_bytes(context: &Context, new: Option<&Code>) -> Result<u64, Fault> {
     let functions: Vec<Function> = context.all(keys::FUNCTIONS)?;
     let versions: Vec<FunctionVersion> = context.all(keys::VERSIONS)?;
     let layers: Vec<LayerVersion> = context.all(keys::LAYER_VERSIONS)?;
+    let pinned = new.map(|_| context.artifacts.pinned()).unwrap_or_default();
+    // A layer version that was deleted stays for the functions that use it.
+    let used = functions.iter().map(|function| &function.configuration);
+    let used = used.chain(versions.iter().map(|version| &version.publication.configuration));
     let codes = functions
         .iter()
         .map(|function| &function.code)
         .chain(versions.iter().map(|version| &version.publication.code))
         .chain(layers.iter().map(|layer| &layer.code))
+        .chain(used.flat_map(|configuration| configuration.layers.iter().map(|layer| &layer.code)))
         .chain(new);
-    let by_hash: BTreeMap<&str, u64> = codes.map(|code| (code.sha256.as_str(), code.size_bytes)).collect();
+    let mut by_hash: BTreeMap<&str, u64> =
+        pinned.iter().map(|(sha256, bytes)| (sha256.as_str(), *bytes)).collect();
+    by_hash.extend(codes.map(|code| (code.sha256.as_str(), code.size_bytes)));
     Ok(by_hash.values().sum())
 }

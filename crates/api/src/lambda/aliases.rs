@@ -26,12 +26,12 @@ pub async fn create(context: &Context, input: CreateAliasRequest) -> Result<Alia
         .change_of(&function, || {
             names::living_function(context, &function)?;
             version_must_exist(context, &function, &version)?;
-            let weights = weights.clone().unwrap_or_default();
-            check_weights(context, &function, &version, &weights)?;
             if context.store.get(&key).is_some() {
                 let arn = context.home.function_arn(&function, Some(&name));
                 return Err(fault("ResourceConflictException", format!("Alias already exists: {arn}")));
             }
+            let weights = weights.clone().unwrap_or_default();
+            check_weights(context, &function, &version, &weights)?;
             let alias = Alias {
                 function: function.clone(),
                 name: name.clone(),

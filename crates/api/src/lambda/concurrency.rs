@@ -106,28 +106,27 @@ fn count(value: Option<i32>) -> u32 {
     value.and_then(|value| u32::try_from(value).ok()).unwrap_or_default()
 }
 
-/// A version or alias of a function that is there.
-fn qualified(context: &Context, name: Option<&str>, qualifier: Option<String>) -> Result<Named, Fault> {
-    let named = names::named(context, name, qualifier)?;
+fn must_have_function(context: &Context, named: &Named) -> Result<(), Fault> {
     if context.store.get(&keys::function(&named.name)).is_none() {
         return Err(match named.qualifier.as_deref().map(Qualifier::parse) {
             Some(Qualifier::Alias(alias)) => holder::no_alias(context, &named.name, &alias),
             _ => names::not_found(context, &named.name, named.qualifier.as_deref()),
         });
     }
-    Ok(named)
+    Ok(())
 }
 
 pub async fn put_provisioned(
     context: &Context,
     input: PutProvisionedConcurrencyConfigRequest,
 ) -> Result<PutProvisionedConcurrencyConfigResponse, Fault> {
-    let named = qualified(context, input.function_name.as_deref(), input.qualifier)?;
+    let named = names::named(context, input.function_name.as_deref(), input.qualifier)?;
     if named.qualifier.as_deref() == Some(LATEST) {
         return Err(invalid(
             "Provisioned Concurrency Configs cannot be applied to unpublished function versions.",
         ));
     }
+    must_have_function(context, &named)?;
     let requested = count(input.provisioned_concurrent_executions);
     let stored = holder::change_alone(context, &named, |holder| {
         let (function, _) = names::living_function(context, &named.name)?;
@@ -136,12 +135,12 @@ pub async fn put_provisioned(
                 "Provisioned concurrency isn't supported for functions with a capacity provider.",
             ));
         }
+        let others = provisioned_of(context, &named.name, holder.qualifier())?;
+        check_pool(context, &function, others.saturating_add(requested), requested)?;
         check_pointing(context, &named.name, holder)?;
         if holder.alias().is_some_and(|alias| !alias.additional_version_weights.is_empty()) {
             return Err(invalid("Invalid alias configuration for Provisioned Concurrency"));
         }
-        let others = provisioned_of(context, &named.name, holder.qualifier())?;
-        check_pool(context, &function, others.saturating_add(requested), requested)?;
         let stored = ProvisionedConcurrency {
             requested,
             last_modified_epoch_millis: context.now_epoch_millis(),
@@ -235,8 +234,9 @@ pub async fn get_provisioned(
     context: &Context,
     input: GetProvisionedConcurrencyConfigRequest,
 ) -> Result<GetProvisionedConcurrencyConfigResponse, Fault> {
-    let named = qualified(context, input.function_name.as_deref(), input.qualifier)?;
+    let named = names::named(context, input.function_name.as_deref(), input.qualifier)?;
     must_be_published(&named)?;
+    must_have_function(context, &named)?;
     let holder = holder::find(context, &named.name, named.qualifier.as_deref())?;
     let item = shown(context, &holder).ok_or_else(none_found)?;
     Ok(GetProvisionedConcurrencyConfigResponse {
@@ -273,8 +273,9 @@ pub async fn delete_provisioned(
     context: &Context,
     input: DeleteProvisionedConcurrencyConfigRequest,
 ) -> Result<(), Fault> {
-    let named = qualified(context, input.function_name.as_deref(), input.qualifier)?;
+    let named = names::named(context, input.function_name.as_deref(), input.qualifier)?;
     must_be_published(&named)?;
+    must_have_function(context, &named)?;
     holder::change(context, &named, |holder| {
         holder.attached_mut().provisioned = None;
         Ok(())

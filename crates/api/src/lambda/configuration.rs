@@ -60,6 +60,8 @@ pub struct Settings {
     pub architectures: Option<Vec<String>>,
     pub layers: Option<Vec<String>>,
     pub dead_letter_config: Option<types::DeadLetterConfig>,
+    /// Without a network: others were refused before.
+    pub vpc_config: Option<types::VpcConfig>,
 }
 
 /// Settings that have no effect here, each with whether the request uses it.
@@ -77,7 +79,6 @@ pub fn create(context: &Context, name: &str, settings: Settings) -> Result<Funct
             "Runtime and Handler are mandatory parameters for functions created with deployment packages.",
         ));
     };
-    check_runtime(&runtime)?;
     let start = FunctionConfiguration {
         runtime,
         role: settings.role.clone().unwrap_or_default(),
@@ -103,9 +104,12 @@ pub fn create(context: &Context, name: &str, settings: Settings) -> Result<Funct
             memory_gib_per_vcpu_hundredths: RATIO_HUNDREDTHS_DEFAULT,
         }),
         dead_letter_target_arn: None,
+        has_empty_vpc_config: false,
         layers: Vec::new(),
     };
-    update(context, start, settings)
+    // Without variables it is as if it were not there; an update to none shows them as none.
+    let environment = settings.environment.filter(|environment| environment.variables.is_some());
+    update(context, start, Settings { environment, ..settings })
 }
 
 /// A configuration with these settings changed; the result keeps every rule.
@@ -115,6 +119,12 @@ pub fn update(
     settings: Settings,
 ) -> Result<FunctionConfiguration, Fault> {
     let unsigned = |value: i32| u32::try_from(value).unwrap_or_default();
+    if let Some(environment) = settings.environment {
+        to.environment = Some(check_environment(context, environment.variables.unwrap_or_default())?);
+    }
+    if let Some(arns) = settings.layers {
+        to.layers = super::layers::resolve(context, &arns)?;
+    }
     if let Some(runtime) = settings.runtime {
         check_runtime(&runtime)?;
         to.runtime = runtime;
@@ -124,9 +134,6 @@ pub fn update(
     set(&mut to.description, settings.description);
     set(&mut to.timeout_seconds, settings.timeout.map(unsigned));
     set(&mut to.memory_size_mib, settings.memory_size.map(unsigned));
-    if let Some(environment) = settings.environment {
-        to.environment = Some(check_environment(context, environment.variables.unwrap_or_default())?);
-    }
     if let Some(size) = settings.ephemeral_storage.and_then(|storage| storage.size).map(unsigned) {
         if size > EPHEMERAL_STORAGE_MIB_MAX {
             return Err(beyond(&[("ephemeralStorage.size", size, EPHEMERAL_STORAGE_MIB_MAX)]));
@@ -138,14 +145,17 @@ pub fn update(
     }
     if let Some(config) = settings.dead_letter_config {
         to.dead_letter_target_arn = config.target_arn.filter(|arn| !arn.is_empty());
+        if let Some(arn) = &to.dead_letter_target_arn {
+            check_dead_letter_target(context, &to.role, arn)?;
+        }
+    }
+    if let Some(vpc) = settings.vpc_config {
+        to.has_empty_vpc_config = vpc.subnet_ids.is_some() || vpc.security_group_ids.is_some();
     }
     if let Some(architecture) =
         settings.architectures.and_then(|list| list.first().and_then(|name| Architecture::parse(name)))
     {
         to.architecture = architecture;
-    }
-    if let Some(arns) = settings.layers {
-        to.layers = super::layers::resolve(context, &arns)?;
     }
     match (settings.capacity_provider_config, &mut to.managed_instances) {
         (Some(config), Some(managed_instances)) => managed(managed_instances, config)?,
@@ -167,6 +177,23 @@ pub fn update(
         .map_err(|violation| Fault::of(&ondol_wire::lambda::SERVICE, violation.code, violation.message))?;
     check_provider(context, &managed_instances.capacity_provider, to.architecture)?;
     Ok(to)
+}
+
+/// A dead-letter target is a queue or a topic that the function's role may write to.
+fn check_dead_letter_target(context: &Context, role: &str, arn: &str) -> Result<(), Fault> {
+    let (action, what) = match arn.split(':').nth(2) {
+        Some("sqs") => ("sqs:SendMessage", "SendMessage on SQS"),
+        Some("sns") => ("sns:Publish", "Publish on SNS"),
+        _ => {
+            return Err(invalid(format!(
+                "The dead-letter target {arn} is neither an SQS queue nor an SNS topic."
+            )));
+        }
+    };
+    if context.gatekeeper.authorizer().role_may(role, action, arn) {
+        return Ok(());
+    }
+    Err(invalid(format!("The provided execution role does not have permissions to call {what}")))
 }
 
 /// Bounds that Lambda Managed Instances stretch and Lambda (default) functions keep.
@@ -216,11 +243,12 @@ fn logging(
     }
     let format = match before.format {
         _ if !is_json => LogFormat::Text,
-        LogFormat::Json { application_level, system_level } => json_format(
+        // Levels stay only where the format is not named.
+        LogFormat::Json { application_level, system_level } if given.log_format.is_none() => json_format(
             given.application_log_level.or(application_level),
             given.system_log_level.or(system_level),
         ),
-        LogFormat::Text => json_format(given.application_log_level, given.system_log_level),
+        _ => json_format(given.application_log_level, given.system_log_level),
     };
     Ok(FunctionLogging { format, log_group: given.log_group.unwrap_or(before.log_group) })
 }

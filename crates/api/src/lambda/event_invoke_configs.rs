@@ -88,13 +88,10 @@ async fn change(
             config.maximum_event_age_seconds = Some(age);
         }
         if let Some(destinations) = asked.destination_config.clone() {
+            // Both sides at once: the one that is left out is none.
             let given = |arn: Option<String>| arn.filter(|arn| !arn.is_empty());
-            if let Some(on_success) = destinations.on_success {
-                config.on_success = given(on_success.destination);
-            }
-            if let Some(on_failure) = destinations.on_failure {
-                config.on_failure = given(on_failure.destination);
-            }
+            config.on_success = given(destinations.on_success.and_then(|side| side.destination));
+            config.on_failure = given(destinations.on_failure.and_then(|side| side.destination));
         }
         config.last_modified_epoch_millis = context.now_epoch_millis();
         holder.attached_mut().event_invoke = Some(config.clone());

@@ -8,8 +8,8 @@ use ondol_wire::fault::Fault;
 use ondol_wire::lambda::types::{
     CreateEventSourceMappingRequest, DeleteEventSourceMappingRequest, DestinationConfig,
     EventSourceMappingConfiguration, FilterCriteria, GetEventSourceMappingRequest,
-    ListEventSourceMappingsRequest, ListEventSourceMappingsResponse, OnFailure,
-    UpdateEventSourceMappingRequest,
+    ListEventSourceMappingsRequest, ListEventSourceMappingsResponse, OnFailure, ProvisionedPollerConfig,
+    ScalingConfig, UpdateEventSourceMappingRequest,
 };
 use serde_json::{Map, Value, json};
 
@@ -28,12 +28,14 @@ pub async fn create(
     context: &Context,
     input: CreateEventSourceMappingRequest,
 ) -> Result<EventSourceMappingConfiguration, Fault> {
+    check_success(input.destination_config.as_ref())?;
     let kind = kind_of(&input)?;
+    check(context, kind, &input)?;
     let (function, qualifier) = function_of(context, input.function_name.as_deref())?;
-    check(kind, &input)?;
     let own_tags = input.tags.clone().unwrap_or_default();
     tags::check(&own_tags)?;
-    event_sources::check_exists(context, kind, input.event_source_arn.as_deref()).await?;
+    event_sources::check(context, kind, input.event_source_arn.as_deref(), (&function, qualifier.as_deref()))
+        .await?;
     let id = uuid();
     let mapping = EventSourceMapping {
         settings: settings(defaults(kind, &id, &input)),
@@ -53,7 +55,7 @@ pub async fn create(
         .change(|| {
             let all: Vec<EventSourceMapping> = context.all(keys::EVENT_SOURCE_MAPPINGS)?;
             if let Some(same) = all.iter().find(|other| is_same(other, &mapping)) {
-                return Err(exists(context, same));
+                return Err(exists(context, same, &mapping));
             }
             let absent = Precondition::Absent(key.clone());
             Ok((Transaction::default().when(absent).put(key.clone(), &mapping), ()))
@@ -79,7 +81,7 @@ fn function_of(context: &Context, text: Option<&str>) -> Result<(String, Option<
     Ok((reference.name, qualifier))
 }
 
-fn check(kind: SourceKind, input: &CreateEventSourceMappingRequest) -> Result<(), Fault> {
+fn check(context: &Context, kind: SourceKind, input: &CreateEventSourceMappingRequest) -> Result<(), Fault> {
     let arn = input.event_source_arn.as_deref().unwrap_or_default();
     if kind == SourceKind::Sqs && input.starting_position.is_some() {
         return Err(invalid("StartingPosition is not valid for SQS event sources."));
@@ -107,7 +109,49 @@ fn check(kind: SourceKind, input: &CreateEventSourceMappingRequest) -> Result<()
     }
     check_batch(kind, arn, input.batch_size, input.maximum_batching_window_in_seconds)?;
     check_destination(kind, input.destination_config.as_ref())?;
-    check_filters(input.filter_criteria.as_ref())
+    check_age(input.maximum_record_age_in_seconds)?;
+    check_pollers(input.provisioned_poller_config.as_ref(), input.scaling_config.as_ref())?;
+    if kind == SourceKind::Sqs && arn.split(':').nth(3) != Some(context.home.region.as_str()) {
+        return Err(invalid(format!(
+            "The queue {arn} isn't in the function's region, {}.",
+            context.home.region
+        )));
+    }
+    check_filters(context, input.filter_criteria.as_ref())
+}
+
+/// Only what failed is sent anywhere.
+fn check_success(config: Option<&DestinationConfig>) -> Result<(), Fault> {
+    if config.is_some_and(|config| config.on_success.is_some()) {
+        return Err(invalid("Unsupported DestinationConfig parameter for given event source mapping type."));
+    }
+    Ok(())
+}
+
+fn check_age(seconds: Option<i32>) -> Result<(), Fault> {
+    match seconds {
+        Some(0..60) => Err(invalid(
+            "MaximumRecordAgeInSeconds must be either -1 (forever) or between 60 and 604800 (inclusive)",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Pollers are either provisioned or bounded.
+fn check_pollers(
+    pollers: Option<&ProvisionedPollerConfig>,
+    scaling: Option<&ScalingConfig>,
+) -> Result<(), Fault> {
+    let Some(pollers) = pollers else { return Ok(()) };
+    if scaling.is_some_and(|scaling| scaling.maximum_concurrency.is_some()) {
+        return Err(invalid("ScalingConfig and ProvisionedPollerConfig can't be given together."));
+    }
+    match (pollers.minimum_pollers, pollers.maximum_pollers) {
+        (Some(minimum), Some(maximum)) if minimum > maximum => {
+            Err(invalid("MinimumPollers must not be more than MaximumPollers."))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Settings that only some sources know. Source: AWS's table of parameters by event source.
@@ -122,6 +166,13 @@ fn check_members(kind: SourceKind, given: &Map<String, Value>) -> Result<(), Fau
         "Topics" => is_kafka,
         "Queues" => kind == SourceKind::Mq,
         "ScalingConfig" => kind == SourceKind::Sqs,
+        "ProvisionedPollerConfig" => is_kafka || kind == SourceKind::Sqs,
+        "SourceAccessConfigurations" => is_kafka || matches!(kind, SourceKind::Mq | SourceKind::DocumentDb),
+        "SelfManagedEventSource" | "SelfManagedKafkaEventSourceConfig" => {
+            kind == SourceKind::SelfManagedKafka
+        }
+        "AmazonManagedKafkaEventSourceConfig" => kind == SourceKind::Msk,
+        "DocumentDBEventSourceConfig" => kind == SourceKind::DocumentDb,
         _ => true,
     };
     match given.keys().find(|name| !is_known(name)) {
@@ -138,6 +189,11 @@ fn check_batch(kind: SourceKind, arn: &str, size: Option<i32>, window: Option<i3
         return Err(invalid("Batching window is not supported for FIFO queues"));
     }
     let size = size.unwrap_or_else(|| kind.batch_size_default());
+    if kind == SourceKind::Sqs && arn.ends_with(".fifo") && size > SQS_BATCH_WITHOUT_WINDOW_MAX {
+        return Err(invalid(format!(
+            "Maximum batch size must be between 1 and {SQS_BATCH_WITHOUT_WINDOW_MAX} inclusive"
+        )));
+    }
     if kind == SourceKind::Sqs && size > SQS_BATCH_WITHOUT_WINDOW_MAX && window.unwrap_or(0) == 0 {
         return Err(invalid(
             "Maximum batch window in seconds must be greater than 0 if maximum batch size is greater than 10",
@@ -157,8 +213,12 @@ fn check_destination(kind: SourceKind, config: Option<&DestinationConfig>) -> Re
 }
 
 /// Patterns are JSON objects whose leaves are lists of what matches.
-fn check_filters(criteria: Option<&FilterCriteria>) -> Result<(), Fault> {
+fn check_filters(context: &Context, criteria: Option<&FilterCriteria>) -> Result<(), Fault> {
     let filters = criteria.and_then(|criteria| criteria.filters.as_deref()).unwrap_or_default();
+    let limit = context.quotas.filters_per_event_source_mapping;
+    if filters.len() > limit as usize {
+        return Err(invalid(format!("An event source mapping may have {limit} filters.")));
+    }
     for filter in filters {
         let pattern = filter.pattern.as_deref().and_then(|text| serde_json::from_str::<Value>(text).ok());
         if !pattern.as_ref().is_some_and(ondol_core::event_pattern::is_valid) {
@@ -206,6 +266,13 @@ fn defaults(
     input: &CreateEventSourceMappingRequest,
 ) -> EventSourceMappingConfiguration {
     let mut out = given(input);
+    // What says nothing is as good as left out.
+    out.filter_criteria =
+        out.filter_criteria.filter(|given| given.filters.as_ref().is_some_and(|f| !f.is_empty()));
+    out.scaling_config = out.scaling_config.filter(|given| given.maximum_concurrency.is_some());
+    if kind.is_stream() {
+        out.destination_config = out.destination_config.filter(|given| given.on_failure.is_some());
+    }
     out.batch_size.get_or_insert_with(|| kind.batch_size_default());
     let no_failures = || DestinationConfig { on_success: None, on_failure: Some(OnFailure::default()) };
     match kind {
@@ -262,13 +329,37 @@ fn is_same(a: &EventSourceMapping, b: &EventSourceMapping) -> bool {
         None => setting(of, "SelfManagedEventSource").unwrap_or_default(),
     };
     let queue = |of: &EventSourceMapping| (setting(of, "Topics"), setting(of, "Queues"));
+    let reads_same = || match a.kind {
+        // One server and one topic in common are enough.
+        SourceKind::SelfManagedKafka => {
+            shares(&servers(a), &servers(b)) && shares(&texts(a, "Topics"), &texts(b, "Topics"))
+        }
+        _ => source(a) == source(b) && queue(a) == queue(b),
+    };
     (a.function.as_str(), &a.qualifier) == (b.function.as_str(), &b.qualifier)
         && a.kind == b.kind
-        && source(a) == source(b)
-        && queue(a) == queue(b)
+        && reads_same()
 }
 
-fn exists(context: &Context, same: &EventSourceMapping) -> Fault {
+fn shares(a: &[String], b: &[String]) -> bool {
+    a.iter().any(|one| b.contains(one))
+}
+
+/// A setting that is a list of texts.
+fn texts(of: &EventSourceMapping, name: &str) -> Vec<String> {
+    let values = of.settings.get(name).and_then(Value::as_array).into_iter().flatten();
+    values.filter_map(Value::as_str).map(str::to_owned).collect()
+}
+
+/// The addresses of a cluster that nobody manages for its owner.
+fn servers(of: &EventSourceMapping) -> Vec<String> {
+    let endpoints =
+        of.settings.get("SelfManagedEventSource").and_then(|source| source["Endpoints"].as_object());
+    let lists = endpoints.into_iter().flat_map(|endpoints| endpoints.values()).filter_map(Value::as_array);
+    lists.flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+}
+
+fn exists(context: &Context, same: &EventSourceMapping, asked: &EventSourceMapping) -> Fault {
     let EventSourceMapping { uuid, function, .. } = same;
     let arn = same.event_source_arn.as_deref().unwrap_or_default();
     let please = format!("Please update or delete the existing mapping with UUID {uuid}");
@@ -279,20 +370,13 @@ fn exists(context: &Context, same: &EventSourceMapping) -> Fault {
         kind if kind.is_stream() => format!(
             "The event source arn (\" {arn} \") and function (\" {function} \") provided mapping already exists. {please}"
         ),
-        _ => {
-            let list = |path: &str| {
-                let values = same.settings.get(path).and_then(Value::as_array).cloned().unwrap_or_default();
-                values.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(",")
-            };
-            let servers = same.settings.get("SelfManagedEventSource").and_then(|source| {
-                let endpoints = source.get("Endpoints")?.as_object()?.values().next()?.as_array()?.clone();
-                Some(endpoints.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(","))
-            });
-            let source = servers.unwrap_or_else(|| arn.to_owned());
+        kind => {
+            let source =
+                if kind == SourceKind::SelfManagedKafka { servers(asked).join(",") } else { arn.to_owned() };
             let function = context.home.function_arn(function, same.qualifier.as_deref());
+            let topics = texts(asked, "Topics").join(",");
             format!(
-                "An event source mapping with event source (\"{source}\"), function (\"{function}\"), topics (\"{}\") already exists. {please}",
-                list("Topics")
+                "An event source mapping with event source (\"{source}\"), function (\"{function}\"), topics (\"{topics}\") already exists. {please}"
             )
         }
     };
@@ -360,8 +444,14 @@ pub async fn update(
         Some(name) => Some(function_of(context, Some(name))?),
         None => None,
     };
+    check_success(input.destination_config.as_ref())?;
     check_destination(before.kind, input.destination_config.as_ref())?;
-    check_filters(input.filter_criteria.as_ref())?;
+    check_age(input.maximum_record_age_in_seconds)?;
+    check_pollers(input.provisioned_poller_config.as_ref(), input.scaling_config.as_ref())?;
+    check_filters(context, input.filter_criteria.as_ref())?;
+    let (name, qualifier) = function.clone().unwrap_or((before.function, before.qualifier));
+    let arn = before.event_source_arn.as_deref();
+    event_sources::check(context, before.kind, arn, (&name, qualifier.as_deref())).await?;
     let updated = context
         .change(|| {
             let (mut mapping, revision) = find(context, input.uuid.as_deref())?;

@@ -1,18 +1,86 @@
-//! Whether an event source is there: asked of the service itself, where the operator says where it is.
+//! Whether an event source is there, asked of the service itself where the operator says where it is, and whether
+//! the function's role may read it.
 
 use hyper::Method;
 use ondol_core::event_source_mapping::SourceKind;
 use ondol_wire::fault::Fault;
-use serde_json::json;
+use serde_json::{Value, json};
 
+use super::holder;
 use crate::context::Context;
 use crate::faults::invalid;
 
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 
-/// Without an endpoint for the service nothing can be asked, and the mapping is taken as it is.
-pub async fn check_exists(context: &Context, kind: SourceKind, arn: Option<&str>) -> Result<(), Fault> {
+/// What reading a source takes of the function's role. Source: AWS's pages on event source mappings.
+fn actions(kind: SourceKind) -> &'static [&'static str] {
+    match kind {
+        SourceKind::Sqs => &["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"],
+        SourceKind::Kinesis => &["kinesis:GetRecords", "kinesis:GetShardIterator", "kinesis:DescribeStream"],
+        SourceKind::DynamoDb => {
+            &["dynamodb:GetRecords", "dynamodb:GetShardIterator", "dynamodb:DescribeStream"]
+        }
+        _ => &[],
+    }
+}
+
+/// Refuses a source that the function could not read.
+pub async fn check(
+    context: &Context,
+    kind: SourceKind,
+    arn: Option<&str>,
+    (function, qualifier): (&str, Option<&str>),
+) -> Result<(), Fault> {
     let Some(arn) = arn else { return Ok(()) };
+    let settings = holder::find(context, function, qualifier)?.settings(context)?;
+    let authorizer = context.gatekeeper.authorizer();
+    if let Some(action) =
+        actions(kind).iter().find(|action| !authorizer.role_may(&settings.role, action, arn))
+    {
+        let list = match kind {
+            SourceKind::Sqs => {
+                let name = action.trim_start_matches("sqs:");
+                return Err(invalid(format!(
+                    "The function execution role does not have permissions to call {name} on SQS"
+                )));
+            }
+            SourceKind::Kinesis => {
+                "GetRecords, GetShardIterator, DescribeStream, ListShards, and ListStreams"
+            }
+            _ => "GetRecords, GetShardIterator, DescribeStream, and ListStreams",
+        };
+        return Err(invalid(format!(
+            "Cannot access stream {arn}. Please ensure the role can perform the {list} Actions on your stream in IAM."
+        )));
+    }
+    let found = ask(context, kind, arn).await?;
+    if let (SourceKind::Sqs, Some(url)) = (kind, found) {
+        check_visibility(context, &url, settings.timeout_seconds).await?;
+    }
+    Ok(())
+}
+
+/// A message that comes back while the function still works on it would be worked on twice.
+async fn check_visibility(context: &Context, url: &str, timeout_seconds: u32) -> Result<(), Fault> {
+    let body = json!({"QueueUrl": url, "AttributeNames": ["VisibilityTimeout"]}).to_string().into_bytes();
+    let asked = (Method::POST, "/", "");
+    let target = Some("AmazonSQS.GetQueueAttributes");
+    let response =
+        context.services.call("sqs", asked, target, body, ANSWER_BYTES_MAX).await.map_err(invalid)?;
+    let answer: Value = serde_json::from_slice(&response.body).unwrap_or_default();
+    let visible =
+        answer["Attributes"]["VisibilityTimeout"].as_str().and_then(|text| text.parse::<u32>().ok());
+    match visible {
+        Some(seconds) if seconds < timeout_seconds => Err(invalid(format!(
+            "Queue visibility timeout: {seconds} seconds is less than Function timeout: {timeout_seconds} seconds"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Asks the service whether the source is there; gives a queue's address. Without an endpoint for the service
+/// nothing can be asked, and the source is taken as it is.
+async fn ask(context: &Context, kind: SourceKind, arn: &str) -> Result<Option<String>, Fault> {
     let (service, target, body) = match kind {
         SourceKind::Sqs => {
             let parts: Vec<&str> = arn.split(':').collect();
@@ -28,10 +96,10 @@ pub async fn check_exists(context: &Context, kind: SourceKind, arn: Option<&str>
         SourceKind::DynamoDb => {
             ("dynamodb", "DynamoDBStreams_20120810.DescribeStream", json!({"StreamArn": arn}))
         }
-        _ => return Ok(()),
+        _ => return Ok(None),
     };
     if !context.services.has(service) {
-        return Ok(());
+        return Ok(None);
     }
     let asked = (Method::POST, "/", "");
     let response = context
@@ -40,7 +108,10 @@ pub async fn check_exists(context: &Context, kind: SourceKind, arn: Option<&str>
         .await
         .map_err(invalid)?;
     match response.status {
-        200 => Ok(()),
+        200 => {
+            let answer: Value = serde_json::from_slice(&response.body).unwrap_or_default();
+            Ok(answer["QueueUrl"].as_str().map(str::to_owned))
+        }
         400 | 404 if kind == SourceKind::Sqs => Err(invalid(
             "Error occurred while ReceiveMessage. SQS Error Code: AWS.SimpleQueueService.NonExistentQueue. SQS Error Message: The specified queue does not exist.",
         )),

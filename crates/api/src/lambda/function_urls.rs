@@ -25,9 +25,8 @@ pub async fn create(
     input: CreateFunctionUrlConfigRequest,
 ) -> Result<CreateFunctionUrlConfigResponse, Fault> {
     let named = names::unqualified_or(context, input.function_name.as_deref(), input.qualifier)?;
-    let gone = || fault("ResourceNotFoundException", "Function does not exist");
     refuse_versions(&named)?;
-    holder::find(context, &named.name, named.qualifier.as_deref()).map_err(|_| gone())?;
+    holder::find(context, &named.name, named.qualifier.as_deref()).map_err(|_| no_function())?;
     let shown = holder::change(context, &named, |holder| {
         if holder.attached().url.is_some() {
             let text = format!(
@@ -73,6 +72,10 @@ fn stored_cors(cors: Option<&Cors>) -> Option<Value> {
     cors.filter(|cors| **cors != Cors::default()).and_then(|cors| serde_json::to_value(cors).ok())
 }
 
+fn no_function() -> Fault {
+    fault("ResourceNotFoundException", "Function does not exist")
+}
+
 fn none_found() -> Fault {
     fault("ResourceNotFoundException", "The resource you requested does not exist.")
 }
@@ -113,7 +116,7 @@ pub async fn update(
     input: UpdateFunctionUrlConfigRequest,
 ) -> Result<UpdateFunctionUrlConfigResponse, Fault> {
     let named = names::unqualified_or(context, input.function_name.as_deref(), input.qualifier)?;
-    holder::find(context, &named.name, named.qualifier.as_deref()).map_err(|_| none_found())?;
+    holder::find(context, &named.name, named.qualifier.as_deref()).map_err(|_| no_function())?;
     let shown = holder::change(context, &named, |holder| {
         let now = context.now_epoch_millis();
         let url = holder.attached_mut().url.as_mut().ok_or_else(none_found)?;
@@ -155,9 +158,8 @@ pub async fn list(
     input: ListFunctionUrlConfigsRequest,
 ) -> Result<ListFunctionUrlConfigsResponse, Fault> {
     let name = names::unqualified(context, input.function_name.as_deref())?;
-    let gone = || fault("ResourceNotFoundException", "Function does not exist");
     let urls = holder::all(context, &name)
-        .map_err(|_| gone())?
+        .map_err(|_| no_function())?
         .iter()
         .filter_map(|holder| Some((holder.arn(context), shown(context, holder)?)))
         .collect();

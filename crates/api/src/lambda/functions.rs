@@ -28,15 +28,12 @@ pub async fn create(context: &Context, input: CreateFunctionRequest) -> Result<F
         ("TracingConfig Active", is_active(input.tracing_config.as_ref())),
         ("FileSystemConfigs", input.file_system_configs.is_some_and(|configs| !configs.is_empty())),
         ("ImageConfig", input.image_config.is_some()),
-        ("SnapStart", uses_snap_start(input.snap_start.as_ref())),
         ("DurableConfig", input.durable_config.is_some()),
         ("AcceleratorConfig", input.accelerator_config.is_some()),
         ("RuntimeConfig", input.runtime_config.is_some()),
         ("TenancyConfig", input.tenancy_config.is_some()),
     ])?;
-    if context.store.get(&keys::function(&name)).is_some() {
-        return Err(already_exists(&name));
-    }
+    refuse_snap_start(input.snap_start.as_ref(), input.runtime.as_deref().unwrap_or_default())?;
     let tags = input.tags.unwrap_or_default();
     super::tags::check(&tags)?;
     if let Some(arn) = &input.code_signing_config_arn {
@@ -65,9 +62,13 @@ pub async fn create(context: &Context, input: CreateFunctionRequest) -> Result<F
         architectures: input.architectures,
         layers: input.layers,
         dead_letter_config: input.dead_letter_config,
+        vpc_config: input.vpc_config,
     };
     let arns = settings.layers.clone().unwrap_or_default();
     let configuration = configuration::create(context, &name, settings)?;
+    if context.store.get(&keys::function(&name)).is_some() {
+        return Err(already_exists(&name));
+    }
     // From here on the layers' packages stay, if they are still there.
     let _layers = super::layers::pin(context, &configuration.layers);
     super::layers::resolve(context, &arns)?;
@@ -133,6 +134,16 @@ pub async fn create(context: &Context, input: CreateFunctionRequest) -> Result<F
 
 fn already_exists(name: &str) -> Fault {
     fault("ResourceConflictException", format!("Function already exist: {name}"))
+}
+
+/// Runtimes that can't have SnapStart anywhere are told so; for the others it's this version that has none.
+fn refuse_snap_start(snap_start: Option<&types::SnapStart>, runtime: &str) -> Result<(), Fault> {
+    let can = ["java", "python3.1", "dotnet8", "dotnet10"].iter().any(|start| runtime.starts_with(start));
+    let never = ["java8", "python3.10", "python3.11"].iter().any(|start| runtime.starts_with(start));
+    if uses_snap_start(snap_start) && !runtime.is_empty() && (!can || never) {
+        return Err(invalid(format!("{runtime} is not supported for SnapStart enabled functions.")));
+    }
+    refuse(&[("SnapStart", uses_snap_start(snap_start))])
 }
 
 /// An empty `VpcConfig` is the usual way to say "no VPC".
@@ -219,7 +230,7 @@ pub async fn update_code(
     context: &Context,
     input: UpdateFunctionCodeRequest,
 ) -> Result<FunctionConfiguration, Fault> {
-    let name = names::unqualified(context, input.function_name.as_deref())?;
+    let name = names::latest(context, input.function_name.as_deref())?;
     let (function, _) = names::living_function(context, &name)?;
     check_revision(&function, input.revision_id.as_deref())?;
     if input.image_uri.is_some() {
@@ -255,18 +266,21 @@ pub async fn update_configuration(
     context: &Context,
     input: UpdateFunctionConfigurationRequest,
 ) -> Result<FunctionConfiguration, Fault> {
-    let name = names::unqualified(context, input.function_name.as_deref())?;
+    let name = names::latest(context, input.function_name.as_deref())?;
+    let (function, _) = names::living_function(context, &name)?;
+    check_revision(&function, input.revision_id.as_deref())?;
     refuse(&[
         ("VpcConfig", input.vpc_config.as_ref().is_some_and(names_a_network)),
         ("KMSKeyArn", input.kms_key_arn.as_ref().is_some_and(|arn| !arn.is_empty())),
         ("TracingConfig Active", is_active(input.tracing_config.as_ref())),
         ("FileSystemConfigs", input.file_system_configs.as_ref().is_some_and(|configs| !configs.is_empty())),
         ("ImageConfig", input.image_config.is_some()),
-        ("SnapStart", uses_snap_start(input.snap_start.as_ref())),
         ("DurableConfig", input.durable_config.is_some()),
         ("AcceleratorConfig", input.accelerator_config.is_some()),
         ("RuntimeConfig", input.runtime_config.is_some()),
     ])?;
+    let runtime = input.runtime.as_deref().unwrap_or(&function.configuration.runtime);
+    refuse_snap_start(input.snap_start.as_ref(), runtime)?;
     let pass = Pass::of_function(
         context,
         input.function_name.as_deref(),
@@ -289,9 +303,9 @@ pub async fn update_configuration(
         architectures: None,
         layers: input.layers.clone(),
         dead_letter_config: input.dead_letter_config.clone(),
+        vpc_config: input.vpc_config.clone(),
     };
     let named = super::layers::resolve(context, input.layers.as_deref().unwrap_or_default())?;
-    let (function, _) = names::living_function(context, &name)?;
     let _layers = super::layers::check_size(context, &function.code, &named).await?;
     change_latest(context, &name, input.revision_id.as_deref(), false, |function| {
         function.configuration = configuration::update(context, function.configuration.clone(), settings())?;
@@ -374,7 +388,10 @@ pub async fn delete(
             Some(Qualifier::Latest) => {
                 Err(invalid("$LATEST version cannot be deleted without deleting the function."))
             }
-            Some(Qualifier::Alias(_)) => Err(invalid("Deletion of aliases is not currently supported.")),
+            Some(Qualifier::Alias(_)) => {
+                names::function(context, &named.name)?;
+                Err(invalid("Deletion of aliases is not currently supported."))
+            }
             Some(_) => delete_version(context, &named),
             None => delete_whole(context, &named.name),
         })
@@ -388,8 +405,7 @@ const GOING: i32 = 202;
 
 fn delete_version(context: &Context, named: &Named) -> Result<(Transaction, i32), Fault> {
     let qualifier = named.qualifier.as_deref().unwrap_or_default();
-    let (function, _) = names::function(context, &named.name)
-        .map_err(|_| names::not_found(context, &named.name, Some(qualifier)))?;
+    let (function, _) = names::function(context, &named.name)?;
     let key = keys::version(&named.name, qualifier);
     let Some((mut version, revision)) = context.document::<FunctionVersion>(&key)? else {
         // As on AWS: a version that is not there is deleted, where versions have no life of their own.

@@ -1,7 +1,7 @@
 //! What things hang on: `$LATEST`, a version or an alias, whichever a qualifier names.
 
 use ondol_core::attached::{Alias, Attached};
-use ondol_core::function::{Function, FunctionVersion};
+use ondol_core::function::{Function, FunctionConfiguration, FunctionVersion};
 use ondol_core::identity::Qualifier;
 use ondol_store::{Precondition, Revision, Transaction, keys};
 use ondol_wire::fault::Fault;
@@ -103,6 +103,15 @@ impl Holder {
             Document::Alias(alias) => &mut alias.revision_id,
         };
         *place = uuid();
+    }
+
+    /// The settings of what runs under it; of an alias those of the version it points to first.
+    pub fn settings(&self, context: &Context) -> Result<FunctionConfiguration, Fault> {
+        match &self.document {
+            Document::Latest(function) => Ok(function.configuration.clone()),
+            Document::Version(version) => Ok(version.publication.configuration.clone()),
+            Document::Alias(alias) => find(context, &self.function, Some(&alias.version))?.settings(context),
+        }
     }
 
     /// The qualifier; none for `$LATEST`.

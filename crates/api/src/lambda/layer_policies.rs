@@ -47,6 +47,8 @@ pub async fn add(
     context
         .change_of(input.layer_name.as_deref().unwrap_or_default(), || {
             let (mut version, revision) = find(context, input.layer_name.as_deref(), input.version_number)?;
+            // That the id is taken is said first.
+            policies::must_be_new(&version.policy, input.statement_id.as_deref().unwrap_or_default())?;
             check_revision(&version, input.revision_id.as_deref())?;
             let arn = context.home.layer_version_arn(&version.name, version.version);
             let statement = statement(&input, &arn)?;
@@ -64,9 +66,7 @@ pub async fn add(
 fn statement(input: &AddLayerVersionPermissionRequest, arn: &str) -> Result<Statement, Fault> {
     let sid = input.statement_id.clone().unwrap_or_default();
     let given = input.principal.as_deref().unwrap_or_default();
-    let principal = policies::principal(given).ok_or_else(|| {
-        invalid("The provided principal was invalid. Please check the principal and try again.")
-    })?;
+    let principal = policies::principal(given).ok_or_else(policies::bad_principal)?;
     if input.organization_id.is_some() && given != "*" {
         return Err(invalid("OrganizationId can only be specified when the principal is *."));
     }

@@ -234,6 +234,7 @@ pub fn resolve(context: &Context, arns: &[String]) -> Result<Vec<LayerReference>
         return Err(invalid(format!("Cannot reference more than {LAYERS_MAX} layers.")));
     }
     let layer_of = |arn: &str| arn.rsplit_once(':').map_or(String::new(), |(layer, _)| layer.to_owned());
+    let mut found = Vec::new();
     for (place, arn) in arns.iter().enumerate() {
         if arn.split(':').nth(3) != Some(context.home.region.as_str()) {
             return Err(invalid(format!(
@@ -241,19 +242,16 @@ pub fn resolve(context: &Context, arns: &[String]) -> Result<Vec<LayerReference>
                 context.home.region
             )));
         }
+        let missing = || invalid(format!("Layer version {arn} does not exist."));
+        let code = of_arn(context, arn)?.ok_or_else(missing)?.code;
         if let Some(earlier) = arns[..place].iter().find(|earlier| layer_of(earlier) == layer_of(arn)) {
             return Err(invalid(format!(
                 "Two different versions of the same layer are not allowed to be referenced in the same function. {earlier} and {arn} are versions of the same layer."
             )));
         }
+        found.push(LayerReference { arn: arn.clone(), code });
     }
-    arns.iter()
-        .map(|arn| {
-            let missing = || invalid(format!("Layer version {arn} does not exist."));
-            let found = of_arn(context, arn)?.ok_or_else(missing)?;
-            Ok(LayerReference { arn: arn.clone(), code: found.code })
-        })
-        .collect()
+    Ok(found)
 }
 
 /// Keeps the layers' packages while the pins live.

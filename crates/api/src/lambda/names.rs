@@ -32,6 +32,17 @@ pub fn named(context: &Context, text: Option<&str>, qualifier: Option<String>) -
     Ok(Named { name: reference.name, qualifier })
 }
 
+/// The name of a function whose `$LATEST` is to be changed.
+pub fn latest(context: &Context, text: Option<&str>) -> Result<String, Fault> {
+    let Named { name, qualifier } = named(context, text, None)?;
+    if qualifier.is_some_and(|qualifier| qualifier != LATEST) {
+        return Err(invalid(
+            "Current operation does not support versions other than $LATEST. Please set the version to $LATEST or do not set a version in your request.",
+        ));
+    }
+    Ok(name)
+}
+
 /// A name that must be of the function itself.
 pub fn unqualified(context: &Context, text: Option<&str>) -> Result<String, Fault> {
     let Named { name, qualifier } = named(context, text, None)?;

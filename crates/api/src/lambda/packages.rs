@@ -75,6 +75,11 @@ async fn fetch(context: &Context, object: S3Object) -> Result<Vec<u8>, Fault> {
     let (Some(bucket), Some(key)) = (object.bucket, object.key) else {
         return Err(invalid("Please provide both S3Bucket and S3Key."));
     };
+    // Paths with these would be read as other objects on the way.
+    if key.split('/').any(|part| matches!(part, "." | "..")) {
+        return Err(invalid("An S3Key with . or .. between slashes isn't supported."));
+    }
+    may_read(context, &bucket, &key, object.version.is_some())?;
     let path = format!("/{}/{}", percent_encode(&bucket, false), percent_encode(&key, true));
     let query = object
         .version
@@ -94,4 +99,19 @@ async fn fetch(context: &Context, object: S3Object) -> Result<Vec<u8>, Fault> {
     Err(invalid(format!(
         "Error occurred while GetObject. S3 Error Code: {code}. S3 Error Message: {message}"
     )))
+}
+
+/// Objects are fetched with this server's keys, so the caller's own permission is asked for first.
+fn may_read(context: &Context, bucket: &str, key: &str, names_version: bool) -> Result<(), Fault> {
+    let Some(asked) = &context.asked else { return Ok(()) };
+    let action = if names_version { "s3:GetObjectVersion" } else { "s3:GetObject" };
+    let resource = format!("arn:aws:s3:::{bucket}/{key}");
+    let session_policy = asked.session_policy.as_deref();
+    let authorizer = context.gatekeeper.authorizer();
+    authorizer.authorize(&asked.caller, session_policy, action, &resource, &asked.context(), None).map_err(|_| {
+        let text = format!(
+            "Your access has been denied by S3, please make sure your request credentials have permission to GetObject for {bucket}/{key}. S3 Error Code: AccessDenied. S3 Error Message: Access Denied"
+        );
+        Fault::new("AccessDeniedException", 403, text)
+    })
 }

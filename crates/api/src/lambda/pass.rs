@@ -53,12 +53,14 @@ impl Pass {
             }
         }
         if let Some(provider) = &self.capacity_provider {
+            let mut conditions = asked.context();
+            super::rules::add_tags(context, &mut conditions, provider)?;
             authorizer.authorize(
                 &asked.caller,
                 session_policy,
                 "lambda:PassCapacityProvider",
                 provider,
-                &asked.context(),
+                &conditions,
                 None,
             )?;
         }

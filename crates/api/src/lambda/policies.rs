@@ -31,9 +31,13 @@ pub async fn add(context: &Context, input: AddPermissionRequest) -> Result<AddPe
     {
         return Err(invalid("FunctionUrlAuthType is only supported for lambda:InvokeFunctionUrl action"));
     }
-    must_be_here(context, input.principal.as_deref().unwrap_or_default())?;
+    if input.invoked_via_function_url == Some(true) && action != "lambda:InvokeFunction" {
+        return Err(invalid("InvokedViaFunctionUrl is only supported for lambda:InvokeFunction action"));
+    }
     let statement = holder::change(context, &named, |holder| {
         check_revision(holder, input.revision_id.as_deref())?;
+        must_be_new(&holder.attached().policy, input.statement_id.as_deref().unwrap_or_default())?;
+        must_be_here(context, input.principal.as_deref().unwrap_or_default())?;
         let statement = statement(&input, &holder.arn(context))?;
         append(&mut holder.attached_mut().policy, statement.clone())?;
         holder.renew_revision_id();
@@ -43,16 +47,28 @@ pub async fn add(context: &Context, input: AddPermissionRequest) -> Result<AddPe
     Ok(AddPermissionResponse { statement: Some(statement.json.to_string()) })
 }
 
-/// Adds a statement whose id is new, within the limit on the whole policy.
-pub fn append(policy: &mut Vec<Statement>, statement: Statement) -> Result<(), Fault> {
-    if policy.iter().any(|existing| existing.sid == statement.sid) {
+pub fn must_be_new(policy: &[Statement], sid: &str) -> Result<(), Fault> {
+    if policy.iter().any(|existing| existing.sid == sid) {
         let text = format!(
-            "The statement id ({}) provided already exists. Please provide a new statement id, or remove the existing statement.",
-            statement.sid
+            "The statement id ({sid}) provided already exists. Please provide a new statement id, or remove the existing statement."
         );
         return Err(fault("ResourceConflictException", text));
     }
+    Ok(())
+}
+
+/// Adds a statement whose id is new, within the limit on the whole policy.
+pub fn append(policy: &mut Vec<Statement>, statement: Statement) -> Result<(), Fault> {
+    must_be_new(policy, &statement.sid)?;
     policy.push(statement);
+    // What could not be read again would take the whole policy along.
+    if let Err(malformed) = Policy::parse(&document(policy), PolicyUse::Resource) {
+        policy.pop();
+        return Err(match malformed.message.starts_with("Invalid principal") {
+            true => bad_principal(),
+            false => invalid(format!("The policy can't be used: {}", malformed.message)),
+        });
+    }
     let size = document(policy).len();
     if size > POLICY_BYTES_MAX {
         policy.pop();
@@ -64,9 +80,7 @@ pub fn append(policy: &mut Vec<Statement>, statement: Statement) -> Result<(), F
 
 fn statement(input: &AddPermissionRequest, resource: &str) -> Result<Statement, Fault> {
     let sid = input.statement_id.clone().unwrap_or_default();
-    let principal = principal(input.principal.as_deref().unwrap_or_default()).ok_or_else(|| {
-        invalid("The provided principal was invalid. Please check the principal and try again.")
-    })?;
+    let principal = principal(input.principal.as_deref().unwrap_or_default()).ok_or_else(bad_principal)?;
     let mut conditions = Map::new();
     let mut condition = |operator: &str, key: &str, value: Option<Value>| {
         if let Some(value) = value {
@@ -125,16 +139,20 @@ fn must_be_here(context: &Context, principal: &str) -> Result<(), Fault> {
     let ours = format!("arn:aws:iam::{}:role/", context.home.account_id);
     let is_on = context.gatekeeper.authorizer().enforcement() == Enforcement::On;
     if is_on && principal.starts_with(&ours) && context.roles.by_arn(principal).is_none() {
-        return Err(invalid("The provided principal was invalid. Please check the principal and try again."));
+        return Err(bad_principal());
     }
     Ok(())
+}
+
+pub fn bad_principal() -> Fault {
+    invalid("The provided principal was invalid. Please check the principal and try again.")
 }
 
 pub async fn remove(context: &Context, input: RemovePermissionRequest) -> Result<(), Fault> {
     let named = names::named(context, input.function_name.as_deref(), input.qualifier)?;
     let sid = input.statement_id.unwrap_or_default();
     if names::function(context, &named.name).is_err() {
-        let arn = context.home.function_arn(&named.name, named.qualifier.as_deref());
+        let arn = context.home.function_arn(&named.name, None);
         return Err(fault("ResourceNotFoundException", format!("No policy found for: {arn}")));
     }
     holder::change(context, &named, |holder| {
@@ -170,10 +188,12 @@ fn check_revision(holder: &Holder, revision_id: Option<&str>) -> Result<(), Faul
 
 pub async fn get(context: &Context, input: GetPolicyRequest) -> Result<GetPolicyResponse, Fault> {
     let named = names::named(context, input.function_name.as_deref(), input.qualifier)?;
-    let holder = holder::find(context, &named.name, named.qualifier.as_deref())?;
-    if holder.attached().policy.is_empty() {
-        return Err(fault("ResourceNotFoundException", "The resource you requested does not exist."));
-    }
+    names::function(context, &named.name)?;
+    // Whether the version or alias is there is not told apart.
+    let holder = holder::find(context, &named.name, named.qualifier.as_deref())
+        .ok()
+        .filter(|holder| !holder.attached().policy.is_empty())
+        .ok_or_else(|| fault("ResourceNotFoundException", "The resource you requested does not exist."))?;
     Ok(GetPolicyResponse {
         policy: Some(document(&holder.attached().policy)),
         revision_id: Some(holder.revision_id().to_owned()),

@@ -10,7 +10,7 @@ use ondol_core::event_source_mapping::EventSourceMapping;
 use ondol_core::function::Function;
 use ondol_core::identity::{FunctionReference, Home, LATEST};
 use ondol_core::layer::LayerVersion;
-use ondol_core::policy::{Context as Conditions, Policy, PolicyUse};
+use ondol_core::policy::{Context as Conditions, Policy};
 use ondol_store::keys;
 use ondol_wire::fault::Fault;
 use ondol_wire::lambda::SERVICE;
@@ -45,6 +45,38 @@ const CONDITIONS: &[(&str, &str)] = &[
     ("CodeSigningConfigArn", "lambda:CodeSigningConfigArn"),
 ];
 
+/// Operations on functions that other accounts may be allowed. Source: AWS's page on access for other accounts.
+const ACROSS_ACCOUNTS: &[&str] = &[
+    "CreateAlias",
+    "DeleteAlias",
+    "DeleteFunction",
+    "DeleteFunctionConcurrency",
+    "DeleteFunctionEventInvokeConfig",
+    "DeleteProvisionedConcurrencyConfig",
+    "GetAlias",
+    "GetFunction",
+    "GetFunctionConcurrency",
+    "GetFunctionConfiguration",
+    "GetFunctionEventInvokeConfig",
+    "GetPolicy",
+    "GetProvisionedConcurrencyConfig",
+    "Invoke",
+    "ListAliases",
+    "ListFunctionEventInvokeConfigs",
+    "ListProvisionedConcurrencyConfigs",
+    "ListTags",
+    "ListVersionsByFunction",
+    "PublishVersion",
+    "PutFunctionConcurrency",
+    "PutFunctionEventInvokeConfig",
+    "PutProvisionedConcurrencyConfig",
+    "TagResource",
+    "UntagResource",
+    "UpdateAlias",
+    "UpdateFunctionCode",
+    "UpdateFunctionEventInvokeConfig",
+];
+
 /// The action of an operation: its own name, but for a few.
 pub fn action(operation: &str) -> String {
     let name = match operation {
@@ -66,9 +98,15 @@ pub fn authorize(
         return Err(Fault::new("AccessDeniedException", 403, "Nobody is known to ask."));
     };
     let resource = resource(&context.home, operation, on, input);
+    let is_ours = |arn: &str| arn.split(':').nth(4) == Some(context.home.account_id.as_str());
+    if resource.contains(":function:") && !is_ours(&resource) && !ACROSS_ACCOUNTS.contains(&operation) {
+        // AWS gives no reason.
+        return Err(Fault::new("AccessDeniedException", 403, ""));
+    }
     let policy = resource_policy(context, on, &resource)?;
     let is_owner = context.gatekeeper.is_owner(asked);
-    if !(policy.is_none() && is_owner) {
+    let is_foreign = resource.starts_with("arn:") && !is_ours(&resource);
+    if !(policy.is_none() && is_owner && !is_foreign) {
         let mut conditions = asked.context();
         fill(context, &mut conditions, (on, &resource), input)?;
         let allow = |action: &str, resource: &str, policy: Option<&Policy>| {
@@ -80,6 +118,15 @@ pub fn authorize(
         for also in more(operation, input) {
             allow(also, &resource, policy.as_deref())?;
         }
+        if operation == "UpdateEventSourceMapping" && input.contains_key("FunctionName") {
+            // The function it is to be for, besides the one it is for.
+            let mut conditions = asked.context();
+            fill(context, &mut conditions, (On::Everything, &resource), input)?;
+            let session_policy = asked.session_policy.as_deref();
+            let authorizer = context.gatekeeper.authorizer();
+            let action = action(operation);
+            authorizer.authorize(&asked.caller, session_policy, &action, &resource, &conditions, None)?;
+        }
         if operation == "PutFunctionCodeSigningConfig" {
             allow(&action(operation), text(input, "CodeSigningConfigArn"), None)?;
         }
@@ -87,7 +134,7 @@ pub fn authorize(
     for layer in layers(operation, input) {
         let conditions = asked.context();
         let policy = resource_policy(context, On::Arn("Arn"), layer)?;
-        if policy.is_none() && is_owner {
+        if policy.is_none() && is_owner && is_ours(layer) {
             continue;
         }
         context.gatekeeper.authorizer().authorize(
@@ -197,6 +244,9 @@ fn fill(
             _ => {}
         }
     }
+    if let Some(policy) = input.get("Policy").and_then(Value::as_str) {
+        fill_with_policy(conditions, policy);
+    }
     let network = input.get("VpcConfig");
     for (member, key) in [("SubnetIds", "lambda:SubnetIds"), ("SecurityGroupIds", "lambda:SecurityGroupIds")]
     {
@@ -228,6 +278,35 @@ fn fill(
             conditions.add("lambda:FunctionUrlAuthType", url.auth_type);
         }
     }
+    add_tags(context, conditions, resource)
+}
+
+/// A policy put whole brings what `AddPermission` would have been asked about each of its statements.
+fn fill_with_policy(conditions: &mut Conditions, policy: &str) {
+    let document: Value = serde_json::from_str(policy).unwrap_or_default();
+    let list = |value: &Value| match value {
+        Value::Array(list) => list.clone(),
+        Value::Null => Vec::new(),
+        one => vec![one.clone()],
+    };
+    let mut add = |key: &str, value: &Value| {
+        for text in list(value).iter().filter_map(Value::as_str) {
+            conditions.add(key, text);
+        }
+    };
+    for statement in list(&document["Statement"]) {
+        match &statement["Principal"] {
+            Value::Object(kinds) => kinds.values().for_each(|value| add("lambda:Principal", value)),
+            one => add("lambda:Principal", one),
+        }
+        for keys in statement["Condition"].as_object().into_iter().flat_map(|all| all.values()) {
+            add("lambda:FunctionUrlAuthType", &keys["lambda:FunctionUrlAuthType"]);
+        }
+    }
+}
+
+/// Tells a decision about a resource of its tags.
+pub fn add_tags(context: &Context, conditions: &mut Conditions, resource: &str) -> Result<(), Fault> {
     for (name, value) in tags(context, resource)? {
         conditions.add(format!("aws:ResourceTag/{name}"), value);
     }
@@ -274,9 +353,7 @@ fn resource_policy(context: &Context, on: On, arn: &str) -> Result<Option<Arc<Po
         }
         _ => None,
     };
-    // One that cannot be read allows nothing.
     Ok(statements
         .filter(|statements| !statements.is_empty())
-        .and_then(|statements| Policy::parse(&policy_document(&statements), PolicyUse::Resource).ok())
-        .map(Arc::new))
+        .map(|statements| Arc::new(Policy::attached(&policy_document(&statements)))))
 }

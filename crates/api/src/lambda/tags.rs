@@ -11,7 +11,7 @@ use ondol_wire::lambda::types::{
 };
 
 use super::{capacity_providers, code_signing, event_source_mappings, functions, names};
-use crate::context::Context;
+use crate::context::{Context, uuid};
 use crate::faults::{fault, invalid, unsupported};
 
 const TAGS_MAX: usize = 50;
@@ -78,6 +78,7 @@ async fn change(
                 Resource::Function(name) => {
                     let (mut function, revision) = names::living_function(context, name)?;
                     apply(&mut function.tags)?;
+                    function.revision_id = uuid();
                     functions::replace(&function, revision)
                 }
                 Resource::CapacityProvider(name) => {

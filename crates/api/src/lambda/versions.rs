@@ -30,7 +30,12 @@ impl Published {
         if !self.version.publication.configuration.is_on_demand() {
             return shown;
         }
-        FunctionConfiguration { last_update_status: None, ..view::being_created(shown) }
+        FunctionConfiguration {
+            last_update_status: None,
+            // Becoming Active is a change of its own.
+            revision_id: Some(uuid()),
+            ..view::being_created(shown)
+        }
     }
 
     /// Adds the version to a transaction.
@@ -62,6 +67,7 @@ pub async fn publish(
             }
             let description = input.description.clone();
             let published = prepare(context, &mut function, input.publish_to.is_some(), description)?;
+            function.revision_id = uuid();
             let shown = published.shown(context);
             let transaction = published.into(functions::replace(&function, revision));
             Ok((transaction, shown))

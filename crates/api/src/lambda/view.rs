@@ -80,6 +80,12 @@ fn configuration(home: &Home, of: &FunctionConfiguration, code: &Code) -> types:
             .dead_letter_target_arn
             .clone()
             .map(|arn| types::DeadLetterConfig { target_arn: Some(arn) }),
+        vpc_config: of.has_empty_vpc_config.then(|| types::VpcConfigResponse {
+            subnet_ids: Some(Vec::new()),
+            security_group_ids: Some(Vec::new()),
+            vpc_id: Some(String::new()),
+            ipv6_allowed_for_dual_stack: Some(false),
+        }),
         tracing_config: Some(types::TracingConfigResponse { mode: Some("PassThrough".into()) }),
         package_type: Some("Zip".into()),
         architectures: Some(vec![of.architecture.to_string()]),

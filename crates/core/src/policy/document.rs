@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::condition::Condition;
 use super::pattern::Pattern;
-use super::principal::Principals;
+use super::principal::{Principal, Principals};
 
 /// What a policy is for, which decides what it must and must not contain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +70,23 @@ impl Policy {
     /// The document as it was given.
     pub fn text(&self) -> &str {
         &self.text
+    }
+
+    /// Reads what is attached to a resource. One that cannot be read lets nobody do anything: it may have denied.
+    pub fn attached(text: &str) -> Self {
+        Self::parse(text, PolicyUse::Resource).unwrap_or_else(|_| Self {
+            text: text.to_owned(),
+            version: Version::V2012,
+            id: None,
+            statements: vec![Statement {
+                sid: None,
+                effect: Effect::Deny,
+                principals: Some(Principals::Are(vec![Principal::Anyone])),
+                actions: Selection::IsNot(Vec::new()),
+                resources: Some(Selection::IsNot(Vec::new())),
+                conditions: Vec::new(),
+            }],
+        })
     }
 
     /// Reads a document; the error is AWS's sentence.

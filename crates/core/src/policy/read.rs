@@ -201,7 +201,7 @@ fn check_actions(actions: &Selection, for_use: PolicyUse) -> Read<()> {
             continue;
         }
         let Some((vendor, name)) = action.split_once(':') else {
-            return malformed("Actions/Conditions must be prefixed by a vendor, e.g., iam, sdb, ec2, etc.");
+            return malformed("Actions/Conditions must be prefaced by a vendor, e.g., iam, sdb, ec2, etc.");
         };
         if name.contains(':') {
             return malformed("Actions/Condition can contain only one colon.");
@@ -226,11 +226,26 @@ fn check_resource(resource: &str) -> Read<()> {
     if !matches!(partition, "aws" | "aws-cn" | "aws-us-gov" | "*") {
         return malformed(format!("Partition \"{partition}\" is not valid for resource \"{resource}\"."));
     }
+    check_global(resource)?;
     // A star may stand for all that follows.
     if rest.ends_with('*') || parts.count() >= 4 {
         return Ok(());
     }
     malformed("Resource vendor must be fully qualified and cannot contain regexes.")
+}
+
+/// S3 and IAM are in no region.
+fn check_global(resource: &str) -> Read<()> {
+    let parts: Vec<&str> = resource.splitn(6, ':').collect();
+    match parts[..] {
+        [_, _, "s3", region, ..] if !matches!(region, "" | "*") => {
+            malformed(format!("Resource {resource} can not contain region information."))
+        }
+        [_, _, "iam", region, ..] if !matches!(region, "" | "*") => {
+            malformed(format!("IAM resource {resource} cannot contain region information."))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn principals(draft: &Map<String, Value>) -> Read<Option<Principals>> {
@@ -274,7 +289,8 @@ fn principal_list(name: &str, value: &Value) -> Read<Vec<Principal>> {
 }
 
 fn is_service(name: &str) -> bool {
-    let known = [".amazonaws.com", ".amazonaws.com.cn", ".amazon.com"].iter().any(|end| name.ends_with(end));
+    let ends = [".amazonaws.com", ".amazonaws.com.cn", ".amazon.com", ".alexa-appkit"];
+    let known = ends.iter().any(|end| name.strip_suffix(end).is_some_and(|label| !label.is_empty()));
     known && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-'))
 }
 
@@ -299,7 +315,7 @@ fn conditions(draft: &Map<String, Value>, variables: bool) -> Read<Vec<Condition
         for (key, value) in keys {
             if !key.contains(':') {
                 return malformed(
-                    "Actions/Conditions must be prefixed by a vendor, e.g., iam, sdb, ec2, etc.",
+                    "Actions/Conditions must be prefaced by a vendor, e.g., iam, sdb, ec2, etc.",
                 );
             }
             let values = condition_values(value)?;

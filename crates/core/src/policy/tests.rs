@@ -664,7 +664,7 @@ fn malformed_documents_are_told_in_aws_words() {
         (
             Identity,
             many(r#"{"Effect":"Allow","Action":"invoke","Resource":"*"}"#),
-            "Actions/Conditions must be prefixed by a vendor, e.g., iam, sdb, ec2, etc.",
+            "Actions/Conditions must be prefaced by a vendor, e.g., iam, sdb, ec2, etc.",
         ),
         (
             Identity,
@@ -721,7 +721,7 @@ fn malformed_documents_are_told_in_aws_words() {
         (
             Identity,
             many(r#"{"Effect":"Allow","Action":"*","Resource":"*","Condition":{"Bool":{"x":"true"}}}"#),
-            "Actions/Conditions must be prefixed by a vendor",
+            "Actions/Conditions must be prefaced by a vendor",
         ),
         (Identity, many(r#"{"Effect":"Allow","Action":"*","Resource":"*","Condition":[]}"#), SYNTAX),
         (

@@ -118,7 +118,9 @@ pub async fn create(call: &Call<'_>, input: CreatePolicyRequest) -> Result<Creat
 }
 
 pub async fn get(call: &Call<'_>, input: GetPolicyRequest) -> Result<GetPolicyResponse, Fault> {
-    let found = find(call, &text(input.policy_arn))?;
+    let arn = text(input.policy_arn);
+    super::attachments::check_arn(&arn)?;
+    let found = find(call, &arn)?;
     let policy = wire(&found, &all_roles(call)?);
     // Unlike a role's, a policy's tags are there when there are none.
     let tags = Some(policy.tags.unwrap_or_default());

@@ -75,10 +75,14 @@ fn role_resource(call: &Call<'_>, name: &str) -> (String, Keys) {
     match stored_role(call, name) {
         Ok((role, _)) => {
             let tags = role.tags.iter();
-            let keys = tags.flat_map(|(key, value)| {
-                ["aws", "iam"].map(|prefix| (format!("{prefix}:ResourceTag/{key}"), value.clone()))
-            });
-            (role.arn(&call.identity.home), keys.collect())
+            let mut keys: Keys = tags
+                .flat_map(|(key, value)| {
+                    ["aws", "iam"].map(|prefix| (format!("{prefix}:ResourceTag/{key}"), value.clone()))
+                })
+                .collect();
+            // Who may give what to roles is often bound to the boundary they have.
+            keys.extend(role.permissions_boundary.clone().map(|arn| ("iam:PermissionsBoundary".into(), arn)));
+            (role.arn(&call.identity.home), keys)
         }
         Err(_) => (role_arn(&call.identity.home, "/", name), Vec::new()),
     }
@@ -123,6 +127,17 @@ pub fn tags_of_role(call: &Call<'_>, input: &TagRoleRequest) -> Rule {
     Rule::Resource(arn, keys)
 }
 
+/// About tags that are taken off a role.
+pub fn tags_off_role(call: &Call<'_>, input: &UntagRoleRequest) -> Rule {
+    let (arn, mut keys) = role_resource(call, input.role_name());
+    tag_keys(&mut keys, &input.tag_keys);
+    Rule::Resource(arn, keys)
+}
+
+fn tag_keys(keys: &mut Keys, given: &Option<Vec<String>>) {
+    keys.extend(given.iter().flatten().map(|key| ("aws:TagKeys".into(), key.clone())));
+}
+
 /// About a role that is to be.
 pub fn new_role(call: &Call<'_>, input: &CreateRoleRequest) -> Rule {
     let mut keys = Vec::new();
@@ -154,6 +169,13 @@ pub fn policy<T: NamesPolicy>(call: &Call<'_>, input: &T) -> Rule {
 pub fn tags_of_policy(call: &Call<'_>, input: &TagPolicyRequest) -> Rule {
     let (arn, mut keys) = policy_resource(call, input.policy_arn());
     request_tags(&mut keys, &input.tags);
+    Rule::Resource(arn, keys)
+}
+
+/// About tags that are taken off a managed policy.
+pub fn tags_off_policy(call: &Call<'_>, input: &UntagPolicyRequest) -> Rule {
+    let (arn, mut keys) = policy_resource(call, input.policy_arn());
+    tag_keys(&mut keys, &input.tag_keys);
     Rule::Resource(arn, keys)
 }
 

@@ -23,6 +23,9 @@ pub fn read(tags: Option<Vec<Tag>>) -> Result<Tags, Fault> {
     let mut read = Tags::new();
     for tag in tags.into_iter().flatten() {
         let key = text(tag.key);
+        if key.to_ascii_lowercase().starts_with("aws:") {
+            return Err(fault("InvalidInput", "Tag keys that begin with aws: are AWS's own."));
+        }
         if !seen.insert(key.to_lowercase()) {
             let text = "Duplicate tag keys found. Please note that Tag keys are case insensitive.";
             return Err(fault("InvalidInput", text));

@@ -10,7 +10,7 @@ use super::{Form, unknown_action};
 use crate::fault::Fault;
 use crate::model::{Kind, Operation, Service, ShapeNumber};
 use crate::time::parse_iso_8601;
-use crate::validate::validate;
+use crate::validate::{refuse, violations};
 
 /// Reads and validates the input of an operation from the form of the body, or the raw query of a GET.
 pub fn read_input<T: DeserializeOwned>(
@@ -25,13 +25,36 @@ pub fn read_input<T: DeserializeOwned>(
     let input = match operation.input {
         Some(shape) => {
             let input = structure(service, shape, &form, "")?;
-            validate(service, shape, &input)
-                .map_err(|fault| Fault { code: "ValidationError".into(), ..fault })?;
+            let found = violations(service, shape, &input);
+            if let Some(fault) = of_names(service, &found) {
+                return Err(fault);
+            }
+            refuse(&found).map_err(|fault| Fault { code: "ValidationError".into(), ..fault })?;
             input
         }
         None => Map::new(),
     };
     serde_json::from_value(Value::Object(input)).map_err(|error| malformed(&error.to_string()))
+}
+
+/// IAM's own sentence about a name or path with the wrong characters, where that is all that is wrong.
+fn of_names(service: &Service, violations: &[String]) -> Option<Fault> {
+    let [violation] = violations else { return None };
+    let (_, rest) = violation.rsplit_once("' at '")?;
+    let (name, rest) = rest.split_once('\'')?;
+    let wanted = match name {
+        "roleName" | "policyName" | "userName" => {
+            "contain only alphanumeric characters and/or the following: +=,.@_-"
+        }
+        "path" => "begin and end with / and contain only alphanumeric characters and/or / characters.",
+        "pathPrefix" => {
+            "begin with the / character and contain only alphanumeric characters and/or / characters."
+        }
+        _ => return None,
+    };
+    let of_characters = service.signing_name == "iam" && rest.contains("regular expression");
+    let text = format!("The specified value for {name} is invalid. It must {wanted}");
+    of_characters.then(|| Fault::new("ValidationError", 400, text))
 }
 
 /// Members of a structure; `prefix` is empty or ends with a dot.
