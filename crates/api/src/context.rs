@@ -1,5 +1,6 @@
 //! What every operation works with.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ondol_core::identity::{Home, PublicationId};
@@ -43,6 +44,8 @@ pub struct Context {
     origin: Arc<str>,
     /// What links to packages are signed with; new with every start.
     link_secret: Arc<[u8; 32]>,
+    /// Roles that were warned about, each once.
+    warned: Arc<Mutex<BTreeSet<String>>>,
     /// Taken for the time of one commit, never while a package is unpacked.
     pub turns: Arc<Turns>,
 }
@@ -78,6 +81,7 @@ impl Context {
             environment_as_sent: None,
             origin,
             link_secret: Arc::new(link_secret),
+            warned: Arc::default(),
             turns: Arc::default(),
         }
     }
@@ -102,6 +106,12 @@ impl Context {
         Err(Fault::of(&SERVICE, "TooManyRequestsException", "Rate exceeded")
             .with_member("Reason", "CallerRateLimitExceeded")
             .with_header("retry-after", "1"))
+    }
+
+    /// Whether a role is warned about for the first time since the server started.
+    pub fn warns_of(&self, role: &str) -> bool {
+        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        !warned.contains(role) && warned.insert(role.to_owned())
     }
 
     /// Where a package can be fetched for a while, by whoever holds the link.

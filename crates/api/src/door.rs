@@ -257,14 +257,16 @@ impl Api {
         let gatekeeper = &self.context.gatekeeper;
         let head = gatekeeper.head(&HeaderView(&parts.headers), parts.uri.query().unwrap_or(""))?;
         let service = head.service.clone();
-        let (operation, most) = bounds(parts, service.as_deref());
-        // Its signature is checked when it is whole, so until then it may be anybody's.
-        let expected = body.size_hint().upper().unwrap_or(most as u64).min(most as u64);
-        let room = match expected {
-            0..=SMALL_BODY_BYTES_MAX => None,
-            bytes => Some(self.room_for(bytes).await?),
+        let (body, room) = match body.size_hint().upper() {
+            Some(0..=SMALL_BODY_BYTES_MAX) => (read(body, ("requested", FORM_BYTES_MAX)).await?, None),
+            upper => {
+                let bounds = bounds(parts, service.as_deref());
+                // Its signature is checked when it is whole, so until then it may be anybody's.
+                let expected = upper.unwrap_or(u64::MAX).min(bounds.1 as u64);
+                let room = self.room_for(expected).await?;
+                (read(body, bounds).await?, Some(room))
+            }
         };
-        let body = read(body, (operation, most)).await?;
         let (asked, unchunked) = gatekeeper.check(head, parts, &body, None)?;
         let body = unchunked.unwrap_or(body);
         let service = service.unwrap_or_else(|| {

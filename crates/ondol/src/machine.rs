@@ -1,7 +1,10 @@
 //! What this machine is.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+use std::time::SystemTime;
 
 use ondol_control::MachineFacts;
 use ondol_core::capacity::default_pool as default_pool_id;
@@ -9,14 +12,23 @@ use ondol_core::function::Architecture;
 use ondol_protocol::assignment::InstanceShare;
 use ondol_runtimes::Runtime;
 
-pub fn facts(runtime_dir: &Path, any_architecture: bool) -> MachineFacts {
-    let installed_runtimes: BTreeSet<String> =
-        Runtime::all(runtime_dir).into_iter().map(|runtime| runtime.name).collect();
-    MachineFacts {
-        architecture: architecture(),
-        any_architecture,
-        installed_runtimes,
-        on_demand_memory_mib: usable_memory_bytes() >> 20,
+/// Gives the machine's facts as they are now, for every look of the control loop. Only the folder of the runtimes
+/// changes, and it is read when it did.
+pub fn facts(runtime_dir: PathBuf, any_architecture: bool) -> impl Fn() -> MachineFacts {
+    let on_demand_memory_mib = usable_memory_bytes() >> 20;
+    let read: Mutex<(Option<SystemTime>, BTreeSet<String>)> = Mutex::default();
+    move || {
+        let changed = fs::metadata(&runtime_dir).and_then(|found| found.modified()).ok();
+        let mut read = read.lock().unwrap_or_else(PoisonError::into_inner);
+        if read.0 != changed || changed.is_none() {
+            *read = (changed, Runtime::all(&runtime_dir).into_iter().map(|runtime| runtime.name).collect());
+        }
+        MachineFacts {
+            architecture: architecture(),
+            any_architecture,
+            installed_runtimes: read.1.clone(),
+            on_demand_memory_mib,
+        }
     }
 }
 

@@ -327,7 +327,7 @@ async fn run(arguments: &Up, output: Output, parts: Parts) -> Result<()> {
         demand,
         pool,
         home,
-        machine: Box::new(move || machine::facts(&runtime_dir, any_architecture)),
+        machine: Box::new(machine::facts(runtime_dir, any_architecture)),
         assignments: assignments.clone(),
         reports: reported.clone(),
         views,

@@ -134,25 +134,33 @@ fn constraints(shape: &Shape) -> Vec<String> {
 fn broken(shape: &Shape, value: &Value) -> Vec<String> {
     let size = match (&shape.kind, value) {
         (Kind::Integer | Kind::Double, Value::Number(number)) => number.as_f64(),
-        (Kind::String, Value::String(text)) => Some(text.chars().count() as f64),
+        (Kind::String, Value::String(text)) if shape.min.is_some() || shape.max.is_some() => {
+            Some(text.chars().count() as f64)
+        }
         (Kind::List(_), Value::Array(items)) => Some(items.len() as f64),
         (Kind::Map { .. }, Value::Object(map)) => Some(map.len() as f64),
         _ => None,
     };
+    let too_large = size.is_some_and(|size| shape.max.is_some_and(|max| size > max));
+    let too_small = size.is_some_and(|size| shape.min.is_some_and(|min| size < min));
+    let text = value.as_str();
+    let other_form = text.is_some_and(|text| shape.pattern.is_some_and(|pattern| !matches(pattern, text)));
+    let other_value = text.is_some_and(|text| !shape.values.is_empty() && !shape.values.contains(&text));
+    if !(too_large || too_small || other_form || other_value) {
+        // By far the most values: no word is made.
+        return Vec::new();
+    }
     constraints(shape)
         .into_iter()
         .filter(|constraint| {
             if constraint.contains("less than or equal to") {
-                size.is_some_and(|size| shape.max.is_some_and(|max| size > max))
+                too_large
             } else if constraint.contains("greater than or equal to") {
-                size.is_some_and(|size| shape.min.is_some_and(|min| size < min))
-            } else if let Value::String(text) = value {
-                match shape.pattern {
-                    Some(pattern) if constraint.contains("regular expression") => !matches(pattern, text),
-                    _ => !shape.values.contains(&text.as_str()),
-                }
+                too_small
+            } else if constraint.contains("regular expression") {
+                other_form
             } else {
-                false
+                other_value
             }
         })
         .collect()

@@ -48,7 +48,7 @@ impl Pass {
         if let Some(role) = &self.role {
             authorizer.may_pass_role(&asked.caller, session_policy, role, LAMBDA, &asked.context())?;
             let trust = authorizer.role_exists_and_trusts(role, LAMBDA, Some(&self.source_arn))?;
-            if trust.confused_deputy {
+            if trust.confused_deputy && context.warns_of(role) {
                 notice::warning(&deputy(role));
             }
         }
