@@ -56,8 +56,8 @@ class Row:
     operation: str
     send: dict
     answer: tuple
-    text: str | tuple
-    """Several, where recordings have several and do not say which is whose."""
+    text: str | tuple | None
+    """Several, where recordings have several and do not say which is whose; none where nothing was said."""
     first: tuple = field(default=())
     """Operations that must succeed before: (operation, what to send)."""
 
@@ -185,6 +185,7 @@ ROWS = [
     Row("UpdateFunctionConfiguration", {"FunctionName": "<default>", "CapacityProviderConfig": "<managed>"}, INVALID, "CapacityProviderConfig isn't supported for Lambda Default functions."),
     Row("PutFunctionScalingConfig", {"FunctionName": "<default>", "Qualifier": "1", "FunctionScalingConfig": {"MinExecutionEnvironments": 1}}, ("AccessDeniedException", 403), "The function provided by the arn does not contain a capacity provider configuration"),
     Row("CreateCapacityProvider", {"CapacityProviderName": "<new>", "VpcConfig": {"SubnetIds": ["subnet-1"], "SecurityGroupIds": ["sg-1"]}, "PermissionsConfig": {"CapacityProviderOperatorRoleArn": "<role>"}, "CapacityProviderScalingConfig": {"ScalingMode": "Auto", "ScalingPolicies": [{"PredefinedMetricType": "LambdaCapacityProviderAverageCPUUtilization", "TargetValue": 50.0}]}}, INVALID, "A scaling policy can't be specified when the scalingMode is set to Auto"),
+    Row("UpdateFunctionConfiguration", {"FunctionName": "arn:<partition>:lambda:<region>:123456789012:function:f", "Timeout": 3}, ("AccessDeniedException", 403), None),
     # Reading functions
     *(Row(operation, {"FunctionName": "doesnotexist"}, MISSING, f"Function not found: {FUNCTION}doesnotexist") for operation in ("GetFunction", "GetFunctionConfiguration", "DeleteFunction", "ListVersionsByFunction", "PublishVersion")),
     Row("GetFunction", {"FunctionName": "<fn>", "Qualifier": "10"}, MISSING, f"Function not found: {FUNCTION}<fn>:10"),
@@ -313,7 +314,6 @@ ROWS = [
 
 NOT_REACHED = [
     # (code, text, why no request to this server gets it)
-    ("AccessDeniedException", None, "recorded without its text"),
     ("InvalidParameterValueException", "Error occurred while DescribeSecurityGroups. EC2 Error Code: InvalidGroup.NotFound. EC2 Error Message: The security group '<security_group_id>' does not exist", "there is no EC2 to ask"),
     ("InvalidParameterValueException", "Error occurred while DescribeSubnets. EC2 Error Code: InvalidSubnetID.NotFound. EC2 Error Message: The subnet ID '<subnet_id>' does not exist", "there is no EC2 to ask"),
     ("InvalidParameterValueException", "An error occurred and the request cannot be processed.", "recorded without its operation"),

@@ -1,5 +1,8 @@
 //! `ondol logs`: what a function or a capacity provider wrote.
 
+use std::borrow::Cow;
+use std::io::IsTerminal as _;
+
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
@@ -62,9 +65,28 @@ fn print(out: &mut impl std::io::Write, event: &Value, output: Output) -> std::i
         // The date is in the time; what is left tells the version and the execution environment.
         let stream = event["logStream"].as_str().unwrap_or_default();
         let stream = stream.rsplit('/').next().unwrap_or_default();
-        writeln!(out, "{at} {stream} {}", event["message"].as_str().unwrap_or_default())?;
+        let message = event["message"].as_str().unwrap_or_default();
+        writeln!(out, "{at} {stream} {}", plain(message, std::io::stdout().is_terminal()))?;
     }
     out.flush()
+}
+
+/// A message as a terminal may get it. The function wrote it: what would steer the terminal is shown by its code
+/// instead, and further lines are indented, so that none looks like an entry of its own.
+fn plain(message: &str, for_terminal: bool) -> Cow<'_, str> {
+    if !for_terminal || !message.contains(|c: char| c.is_control() && c != '\t') {
+        return Cow::Borrowed(message);
+    }
+    let mut shown = String::with_capacity(message.len() + 16);
+    for c in message.chars() {
+        match c {
+            '\n' => shown.push_str("\n    "),
+            '\t' => shown.push(c),
+            c if c.is_control() => shown.extend(c.escape_default()),
+            c => shown.push(c),
+        }
+    }
+    Cow::Owned(shown)
 }
 
 /// `90s`, `10m`, `2h`, `1d` ago, or a moment as `2026-11-22T09:56:03Z`.
@@ -89,6 +111,13 @@ fn parse_since(text: &str, now: i64) -> Result<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_function_wrote_does_not_steer_a_terminal() {
+        let message = "one\t\u{1b}[2J\r\ntwo é";
+        assert_eq!(plain(message, true), "one\t\\u{1b}[2J\\r\n    two é");
+        assert_eq!(plain(message, false), message);
+    }
 
     #[test]
     fn since_is_a_time_ago_or_a_moment() {
