@@ -9,7 +9,7 @@ from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
 from authorization_reference import ACCOUNT, LAMBDA
-from authorization_world import allow, policy
+from authorization_world import OTHER_ACCOUNT, allow, key_of, policy
 from conftest import BIN, PROVIDER_ARN, ROLE, TRUST, Server, wait_until, zip_of
 from on_demand import create
 from signed import ROOT, ask, assumed
@@ -147,9 +147,58 @@ def test_a_policy_put_whole_is_asked_as_its_statements_would_be(server):
     )  # fmt: skip
     try:
         assert put("*").denied() and put({"AWS": "*"}).denied()
+        assert put({"AWS": ["123456789012", "*"]}).denied(), "each principal counts by itself"
         assert put({"AWS": ACCOUNT}).status == 200
     finally:
         server.client.delete_resource_policy(ResourceArn=FUNCTION)
+
+
+@pytest.mark.parametrize("opens", [
+    {"NotPrincipal": {"AWS": "123456789012"}},
+    {"Principal": "*", "Condition": {"StringEquals": {"lambda:functionurlauthtype": "NONE"}}},
+    {"Principal": "*", "Condition": {"StringNotEquals": {"lambda:FunctionUrlAuthType": "AWS_IAM"}}},
+])  # fmt: skip
+def test_a_policy_put_whole_opens_no_url_behind_a_guard(server, opens):
+    guards = (deny("lambda:AddPermission", StringEquals={"lambda:FunctionUrlAuthType": "NONE"}), deny("lambda:AddPermission", StringEquals={"lambda:Principal": "*"}))
+    which = guards[1:] if "NotPrincipal" in opens else guards[:1]
+    name = "no-" + "-".join(opens) + str(len(str(opens)))
+    credentials = session(server, name, allow("lambda:*"), *which)
+    statement = {"Sid": "s", "Effect": "Allow", "Action": "lambda:InvokeFunctionUrl", "Resource": FUNCTION} | opens
+    document = {"ResourceArn": FUNCTION, "Policy": json.dumps({"Version": "2012-10-17", "Statement": [statement]})}
+    assert ask(server.url, "lambda", "PutResourcePolicy", document, credentials).denied()
+
+
+def test_what_is_never_shared_is_not_shared_by_a_wide_policy(server):
+    stranger = key_of(server, OTHER_ACCOUNT)
+    wide = {"Sid": "wide", "Effect": "Allow", "Principal": {"AWS": OTHER_ACCOUNT}, "Action": "lambda:*", "Resource": FUNCTION}
+    server.client.put_resource_policy(ResourceArn=FUNCTION, Policy=json.dumps({"Version": "2012-10-17", "Statement": [wide]}))
+    try:
+        as_stranger = lambda operation, **values: ask(server.url, "lambda", operation, {"FunctionName": FUNCTION} | values, stranger)
+        assert as_stranger("GetFunctionConfiguration").status == 200
+        answer = as_stranger("UpdateFunctionConfiguration", Description="taken over")
+        assert (answer.status, json.loads(answer.body)) == (403, {"message": None})
+        assert as_stranger("AddPermission", StatementId="x", Action="lambda:*", Principal="*").status == 403
+    finally:
+        server.client.delete_resource_policy(ResourceArn=FUNCTION)
+
+
+def test_a_region_guard_on_a_role_leaves_its_sources_alone(server):
+    guard = deny("*", StringNotEquals={"aws:RequestedRegion": "us-east-1"})
+    role = make_role(server, "regional", allow("sqs:*"), guard, trust=TRUST)
+    create(server, "regional", Role=role)
+    made = server.client.create_event_source_mapping(FunctionName="regional", EventSourceArn=f"arn:aws:sqs:us-east-1:{ACCOUNT}:q")
+    # What is switched off needs nobody's permission any more.
+    server.make_client("iam").delete_role_policy(RoleName="regional", PolicyName="p")
+    assert server.client.update_event_source_mapping(UUID=made["UUID"], Enabled=False)["State"] == "Disabling"
+    assert fault(server.client.update_event_source_mapping, UUID=made["UUID"], Enabled=True)[2] == 400
+
+
+def test_sessions_without_authorization():
+    server = Server(None, "--auth", "off")
+    try:
+        assert ask(server.url, "sts", "GetSessionToken", {}, Credentials("anybody", "anything")).status == 200
+    finally:
+        server.remove()
 
 
 def test_a_mapping_moves_only_to_functions_its_changer_may_use(server):

@@ -18,19 +18,28 @@ def handler(event, context):
     if event.get("early"):
         api = f"http://{os.environ['AWS_LAMBDA_RUNTIME_API']}/2018-06-01/runtime/invocation/{context.aws_request_id}/response"
         urllib.request.urlopen(urllib.request.Request(api, data=b'"early"', method="POST")).read()
-        time.sleep(1000)
+        if event["early"] is not True:
+            urllib.request.urlopen(event["early"]).read()
+        else:
+            time.sleep(1000)
     return process
 """
 
 
 def test_code_that_goes_on_after_its_answer_has_its_own_time_and_no_more(server):
-    create(server, "early", {"app.py": EARLY}, Timeout=3)
-    assert server.invoke("early", {"early": True}) == (None, "early")
-    wait_until(lambda: environments(server, "early") == [], "the code that went on to be ended")
-    # Who comes meanwhile is served by another environment.
-    assert server.invoke("early", {"early": True}) == (None, "early")
-    error, answer = server.invoke("early")
-    assert error is None and len(answer) == 16, answer
+    create(server, "overdue", {"app.py": EARLY}, Timeout=1)
+    assert server.invoke("overdue", {"early": True}) == (None, "early")
+    wait_until(lambda: environments(server, "overdue") == [], "the code that went on to be ended")
+    create(server, "early", {"app.py": EARLY}, Timeout=60)
+    # Who comes meanwhile is served by another environment, and the first one has its time.
+    with meeting() as place:
+        assert server.invoke("early", {"early": place.at("after")}) == (None, "early")
+        place.wait_for(1)
+        assert len(environments(server, "early")) == 1
+        error, answer = server.invoke("early")
+        assert error is None and len(answer) == 16, answer
+        assert len(environments(server, "early")) == 2
+        assert server.invoke("early") == (None, answer)
 
 
 @pytest.mark.parametrize("runtime", EXAMPLES)

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
@@ -46,8 +47,23 @@ const RECIPES: &[(&str, &str)] = &[
     ("finish.sh", include_str!("../recipes/finish.sh")),
 ];
 
-/// Where a runtime goes when it is made anew; it is removed with the next.
+/// Where a runtime goes when it is made anew, with the time in milliseconds at the end of its name.
 const REPLACED: &str = ".replaced-";
+/// How long it stays: no execution environment lives longer than its instance.
+const REPLACED_STAYS: Duration = Duration::from_secs(15 * 24 * 3_600);
+
+/// Removes what was replaced so long ago that nothing runs with it any more.
+fn remove_replaced(folder: &Path) {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let at = name.strip_prefix(REPLACED).and_then(|rest| rest.rsplit('-').next()?.parse().ok());
+        if at.is_some_and(|at| now > Duration::from_millis(at) + REPLACED_STAYS) {
+            // What cannot be removed now is removed by the next installation.
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
 
 fn python_variables<'a>(python: &'a str, interpreter: &'a str) -> [(&'a str, &'a str); 4] {
     [("PYTHON", python), ("CLIENT", PYTHON_CLIENT), ("BOTO3", BOTO3), ("INTERPRETER", interpreter)]
@@ -223,11 +239,11 @@ impl Work {
             fs::create_dir_all(&fresh)?;
             fs::rename(self.root(), fresh.join("root"))?;
             fs::write(fresh.join("runtime.json"), serde_json::to_string_pretty(runtime)?)?;
-            // Environments that run keep what they have mounted; the next start of a server finds the new one.
-            let replaced = folder.join(format!("{REPLACED}{}", runtime.name));
-            let _ = fs::remove_dir_all(&replaced);
+            remove_replaced(folder);
             if place.exists() {
-                fs::rename(&place, &replaced)?;
+                // Environments that run keep what they have mounted; those that start find the new one.
+                let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                fs::rename(&place, folder.join(format!("{REPLACED}{}-{}", runtime.name, now.as_millis())))?;
             }
             fs::rename(&fresh, &place)
         };

@@ -53,6 +53,8 @@ impl Runtime {
             .flatten()
             .flatten()
             .filter_map(|entry| entry.file_name().into_string().ok())
+            // Those with a dot are on their way in or out.
+            .filter(|name| !name.starts_with('.'))
             .collect();
         names.iter().filter_map(|name| Self::find(folder, name)).collect()
     }

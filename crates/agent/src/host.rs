@@ -121,6 +121,8 @@ pub struct Host {
     init_micros: Cell<Option<u64>>,
     /// The slot is free, and extensions still work on the invocation.
     freeing: Cell<bool>,
+    /// The slot was given back once without a poll; the next time there must be one.
+    must_poll: Cell<bool>,
     /// When the latest invocation's time ends.
     deadline: Cell<WallTime>,
     /// This host itself, for what it leaves to a task.
@@ -170,6 +172,7 @@ impl Host {
             adopted_at: clock::wall(),
             init_micros: Cell::new(None),
             freeing: Cell::new(false),
+            must_poll: Cell::new(false),
             peak_memory_bytes: Cell::new(None),
             platform_error: Cell::new(None),
             deadline: Cell::new(WallTime(0)),
@@ -277,6 +280,9 @@ impl Host {
         }
         self.consider_ready();
         self.handle(Event::PollArrived(poll));
+        if self.must_poll.take() {
+            self.consider_free();
+        }
         (poll, handed)
     }
 
@@ -304,7 +310,7 @@ impl Host {
 
     /// An environment takes the next invocation when its extensions are done with the last one too.
     pub fn consider_free(&self) {
-        if self.freeing.get() && self.extensions.borrow().all_free() {
+        if self.freeing.get() && !self.must_poll.get() && self.extensions.borrow().all_free() {
             self.freeing.set(false);
             (self.listeners.gate)(GateEvent::SlotReleased { environment: self.id });
         }
@@ -422,6 +428,7 @@ impl Host {
     fn give_up(&self) {
         self.close();
         self.tell(ShardEvent::TimedOut);
+        self.handle(Event::GiveUp);
     }
 
     fn close(&self) {
@@ -586,8 +593,13 @@ impl Host {
                 Effect::Overdue => self.give_up(),
                 Effect::Refuse { request, refusal } => {
                     if refusal == Refusal::NoPoll && self.is_classic() {
-                        // A runtime that asks for nothing gets nothing more.
-                        self.give_up();
+                        if self.slots.borrow().is_unfinished() {
+                            // The code goes on after its answer: it is free when it asks, or over with its time.
+                            self.freeing.set(true);
+                            self.must_poll.set(true);
+                        } else {
+                            self.give_up();
+                        }
                     } else {
                         // The gate counted a slot for it; the caller may be gone, so it is given back from here.
                         self.slot_released();

@@ -214,18 +214,22 @@ fn bounds(parts: &Parts, service: Option<&str>) -> (&'static str, usize) {
     (name, most)
 }
 
+fn too_large(operation: &str, most: usize) -> Fault {
+    let text = format!("Request must be smaller than {most} bytes for the {operation} operation");
+    Fault::new("RequestEntityTooLargeException", 413, text)
+}
+
+/// What is said to be too large is refused before a byte of it is read.
+fn check_size(body: &Incoming, (operation, most): (&str, usize)) -> Result<(), Fault> {
+    if body.size_hint().lower() > most as u64 { Err(too_large(operation, most)) } else { Ok(()) }
+}
+
 async fn read(body: Incoming, (operation, most): (&str, usize)) -> Result<Bytes, Fault> {
-    let too_large = || {
-        let text = format!("Request must be smaller than {most} bytes for the {operation} operation");
-        Fault::new("RequestEntityTooLargeException", 413, text)
-    };
-    if body.size_hint().lower() > most as u64 {
-        return Err(too_large());
-    }
+    check_size(&body, (operation, most))?;
     let reading = Limited::new(body, most).collect();
     match tokio::time::timeout(Duration::from_secs(BODY_SECONDS_MAX), reading).await {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large(operation, most)),
         Ok(Err(_)) => Err(Fault::new("SerializationException", 400, "The request body ended early.")),
         Err(_) => Err(Fault::new("RequestTimeoutException", 408, "The request body took too long.")),
     }
@@ -248,7 +252,7 @@ impl Api {
             Ok(Ok(permit)) => Ok(permit),
             _ => {
                 let text = "Too many large requests are on their way to this server. Try again.";
-                Err(Fault::of(&SERVICE, "TooManyRequestsException", text).with_header("retry-after", "10"))
+                Err(Fault::new("ServiceUnavailable", 503, text).with_header("retry-after", "10"))
             }
         }
     }
@@ -261,6 +265,7 @@ impl Api {
             Some(0..=SMALL_BODY_BYTES_MAX) => (read(body, ("requested", FORM_BYTES_MAX)).await?, None),
             upper => {
                 let bounds = bounds(parts, service.as_deref());
+                check_size(&body, bounds)?;
                 // Its signature is checked when it is whole, so until then it may be anybody's.
                 let expected = upper.unwrap_or(u64::MAX).min(bounds.1 as u64);
                 let room = self.room_for(expected).await?;

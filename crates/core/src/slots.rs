@@ -38,6 +38,8 @@ pub enum Event {
     Tick,
     /// No new invocations from here on.
     Drain,
+    /// The environment is over: no new invocations, and what waits for a poll goes elsewhere.
+    GiveUp,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -166,6 +168,15 @@ impl Slots {
             Event::HandOverFailed { request } => self.take_back(now, request),
             Event::Tick => self.tick(now, out),
             Event::Drain => self.draining = true,
+            Event::GiveUp => {
+                self.draining = true;
+                for request in std::mem::take(&mut self.waiting) {
+                    if let Some(Holder::Waiting { give_up_at, .. }) = self.holders.remove(&request) {
+                        self.timers.remove(&(give_up_at, request));
+                    }
+                    out.push(Effect::Refuse { request, refusal: Refusal::Draining });
+                }
+            }
         }
         self.hand_over(now, out);
         self.say_drained(out);
@@ -195,6 +206,11 @@ impl Slots {
         out.push(Effect::SlotReleased);
         self.say_drained(out);
         answer
+    }
+
+    /// In the classic mode: whether code has answered, still has time, and has not asked for more.
+    pub fn is_unfinished(&self) -> bool {
+        self.unfinished.is_some()
     }
 
     /// Whether the runtime was given this invocation and has not answered it.
@@ -431,6 +447,17 @@ mod tests {
         assert_eq!(step(&mut slots, 3_010, Event::Tick), []);
         assert_eq!(step(&mut slots, 3_011, Event::Tick), [Effect::Overdue]);
         assert_eq!(slots.next_wakeup(), None);
+        // What waits when the time is over goes elsewhere, also if the runtime asks after all.
+        let mut slots = Slots::classic();
+        step(&mut slots, 0, Event::PollArrived(1));
+        step(&mut slots, 0, invoke(1));
+        answer(&mut slots, 1);
+        step(&mut slots, 2_500, invoke(2));
+        assert!(slots.is_unfinished());
+        assert_eq!(step(&mut slots, 3_000, Event::Tick), [Effect::Overdue]);
+        let elsewhere = Effect::Refuse { request: RequestId(2), refusal: Refusal::Draining };
+        assert_eq!(step(&mut slots, 3_000, Event::GiveUp), [elsewhere, Effect::Drained]);
+        assert_eq!(step(&mut slots, 3_001, Event::PollArrived(2)), []);
         // A poll that was parked before the answer is a request for the next.
         let mut slots = Slots::classic();
         step(&mut slots, 0, Event::PollArrived(1));

@@ -8,6 +8,7 @@ use ondol_core::policy::{
 };
 use ondol_wire::fault::Fault;
 
+use crate::gatekeeper::context_of;
 use crate::roles::{RolePolicies, Roles};
 
 /// The owner in the ARNs of AWS's own managed policies, which belong to every account.
@@ -123,7 +124,8 @@ impl Authorizer {
     pub fn role_may(&self, role_arn: &str, action: &str, resource_arn: &str) -> bool {
         let Some(role) = self.roles.by_arn(role_arn) else { return self.enforcement == Enforcement::Off };
         let caller = Caller::assumed_role(&role.arn, &role.id, "lambda");
-        let context = Context::default();
+        let now = ondol_observe::clock::epoch_millis() / 1_000;
+        let context = context_of(&self.roles.home().region, Some(now));
         let asked = Asked { caller: &caller, session_policy: None, action, resource_arn, context: &context };
         self.refuse(&asked, None, false).is_ok()
     }

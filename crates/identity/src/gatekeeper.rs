@@ -90,23 +90,28 @@ pub struct Asked {
 impl Asked {
     /// What policies may ask of the request itself.
     pub fn context(&self) -> Context {
-        let seconds = clock::epoch_millis() / 1_000;
-        let context = Context::default()
-            .with("aws:CurrentTime", iso_8601(seconds))
-            .with("aws:EpochTime", seconds.to_string())
-            .with("aws:SecureTransport", "false")
-            .with("aws:ViaAWSService", "false")
-            .with("aws:RequestedRegion", &self.region);
-        let context = match self.issued_epoch_seconds {
-            Some(issued) => context
-                .with("aws:TokenIssueTime", iso_8601(issued))
-                .with("aws:MultiFactorAuthPresent", "false"),
-            None => context,
-        };
+        let context = context_of(&self.region, self.issued_epoch_seconds);
         match self.peer {
             Some(peer) => context.with("aws:SourceIp", peer.to_string()),
             None => context,
         }
+    }
+}
+
+/// What policies may ask of any request now; `issued` is when the session that asks was made.
+pub(crate) fn context_of(region: &str, issued_epoch_seconds: Option<i64>) -> Context {
+    let seconds = clock::epoch_millis() / 1_000;
+    let context = Context::default()
+        .with("aws:CurrentTime", iso_8601(seconds))
+        .with("aws:EpochTime", seconds.to_string())
+        .with("aws:SecureTransport", "false")
+        .with("aws:ViaAWSService", "false")
+        .with("aws:RequestedRegion", region);
+    match issued_epoch_seconds {
+        Some(issued) => {
+            context.with("aws:TokenIssueTime", iso_8601(issued)).with("aws:MultiFactorAuthPresent", "false")
+        }
+        None => context,
     }
 }
 

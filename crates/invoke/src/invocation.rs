@@ -267,12 +267,13 @@ async fn resolve_newer<D: Deliver>(
     refused: PublicationId,
 ) -> Result<Resolved, Fault> {
     let mut updated = shard.directory.watch();
+    let until = tokio::time::Instant::now() + NEWER_WAIT;
     loop {
         let resolved = resolve(shard, function, identified)?;
         if resolved.target.publication != refused {
             return Ok(resolved);
         }
-        match tokio::time::timeout(NEWER_WAIT, updated.changed()).await {
+        match tokio::time::timeout_at(until, updated.changed()).await {
             Ok(Ok(())) => {}
             _ => return Ok(resolved),
         }

@@ -24,6 +24,9 @@ use crate::on_demand::OnDemand;
 
 /// Environments an invocation is offered to before it is throttled.
 const ATTEMPTS_MAX: usize = 3;
+/// Environments an invocation on demand is offered one after the other: each refuses once at most, while its code goes
+/// on after an answer or ends.
+const ON_DEMAND_ATTEMPTS_MAX: usize = 20;
 
 /// An invocation that goes to another shard, and where its outcome comes back.
 #[derive(Debug)]
@@ -147,7 +150,7 @@ impl<D: Deliver> Shard<D> {
             }
         };
         let _running = of_account;
-        for _ in 0..ATTEMPTS_MAX {
+        for _ in 0..ON_DEMAND_ATTEMPTS_MAX {
             let acquired = self.on_demand.acquire(invocation.publication).await;
             let Given { environment, place, .. } = acquired.map_err(Undelivered::NotStarted)?;
             let outcome = if place == self.place {

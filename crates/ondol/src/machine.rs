@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use ondol_control::MachineFacts;
 use ondol_core::capacity::default_pool as default_pool_id;
@@ -12,13 +12,18 @@ use ondol_core::function::Architecture;
 use ondol_protocol::assignment::InstanceShare;
 use ondol_runtimes::Runtime;
 
+/// How long a folder must have been left alone for what was read of it to count.
+const SETTLED: Duration = Duration::from_secs(1);
+
 /// Gives the machine's facts as they are now, for every look of the control loop. Only the folder of the runtimes
 /// changes, and it is read when it did.
 pub fn facts(runtime_dir: PathBuf, any_architecture: bool) -> impl Fn() -> MachineFacts {
     let on_demand_memory_mib = usable_memory_bytes() >> 20;
     let read: Mutex<(Option<SystemTime>, BTreeSet<String>)> = Mutex::default();
     move || {
-        let changed = fs::metadata(&runtime_dir).and_then(|found| found.modified()).ok();
+        // A change of a moment ago may have another behind it with the same time.
+        let settled = |changed: &SystemTime| changed.elapsed().is_ok_and(|ago| ago >= SETTLED);
+        let changed = fs::metadata(&runtime_dir).and_then(|found| found.modified()).ok().filter(settled);
         let mut read = read.lock().unwrap_or_else(PoisonError::into_inner);
         if read.0 != changed || changed.is_none() {
             *read = (changed, Runtime::all(&runtime_dir).into_iter().map(|runtime| runtime.name).collect());

@@ -449,9 +449,12 @@ pub async fn update(
     check_age(input.maximum_record_age_in_seconds)?;
     check_pollers(input.provisioned_poller_config.as_ref(), input.scaling_config.as_ref())?;
     check_filters(context, input.filter_criteria.as_ref())?;
-    let (name, qualifier) = function.clone().unwrap_or((before.function, before.qualifier));
-    let arn = before.event_source_arn.as_deref();
-    event_sources::check(context, before.kind, arn, (&name, qualifier.as_deref())).await?;
+    // What is only switched off or adjusted need not be there any more.
+    if function.is_some() || input.enabled == Some(true) {
+        let (name, qualifier) = function.clone().unwrap_or((before.function, before.qualifier));
+        let arn = before.event_source_arn.as_deref();
+        event_sources::check(context, before.kind, arn, (&name, qualifier.as_deref())).await?;
+    }
     let updated = context
         .change(|| {
             let (mut mapping, revision) = find(context, input.uuid.as_deref())?;

@@ -10,7 +10,8 @@ use ondol_core::event_source_mapping::EventSourceMapping;
 use ondol_core::function::Function;
 use ondol_core::identity::{FunctionReference, Home, LATEST};
 use ondol_core::layer::LayerVersion;
-use ondol_core::policy::{Context as Conditions, Policy};
+use ondol_core::policy::{Context as Conditions, Policy, PolicyUse};
+use ondol_identity::Enforcement;
 use ondol_store::keys;
 use ondol_wire::fault::Fault;
 use ondol_wire::lambda::SERVICE;
@@ -103,8 +104,8 @@ pub fn authorize(
         // AWS gives no reason.
         return Err(Fault::new("AccessDeniedException", 403, ""));
     }
-    let policy = resource_policy(context, on, &resource)?;
     let is_owner = context.gatekeeper.is_owner(asked);
+    let policy = resource_policy(context, on, &resource, is_owner)?;
     let is_foreign = resource.starts_with("arn:") && !is_ours(&resource);
     if !(policy.is_none() && is_owner && !is_foreign) {
         let mut conditions = asked.context();
@@ -117,6 +118,23 @@ pub fn authorize(
         allow(&action(operation), &resource, policy.as_deref())?;
         for also in more(operation, input) {
             allow(also, &resource, policy.as_deref())?;
+        }
+        for (principal, kind) in input.get("Policy").and_then(Value::as_str).map(grants).unwrap_or_default() {
+            let mut conditions = conditions.clone().with("lambda:Principal", principal);
+            if let Some(kind) = kind {
+                conditions.add("lambda:FunctionUrlAuthType", kind);
+            }
+            let session_policy = asked.session_policy.as_deref();
+            let authorizer = context.gatekeeper.authorizer();
+            let action = "lambda:AddPermission";
+            authorizer.authorize(
+                &asked.caller,
+                session_policy,
+                action,
+                &resource,
+                &conditions,
+                policy.as_deref(),
+            )?;
         }
         if operation == "UpdateEventSourceMapping" && input.contains_key("FunctionName") {
             // The function it is to be for, besides the one it is for.
@@ -131,9 +149,15 @@ pub fn authorize(
             allow(&action(operation), text(input, "CodeSigningConfigArn"), None)?;
         }
     }
+    let is_stranger = asked.caller.account_id != context.home.account_id
+        && context.gatekeeper.authorizer().enforcement() == Enforcement::On;
+    if is_stranger && resource.contains(":function:") && !ACROSS_ACCOUNTS.contains(&operation) {
+        // Whatever the function's policy says.
+        return Err(Fault::new("AccessDeniedException", 403, ""));
+    }
     for layer in layers(operation, input) {
         let conditions = asked.context();
-        let policy = resource_policy(context, On::Arn("Arn"), layer)?;
+        let policy = resource_policy(context, On::Arn("Arn"), layer, is_owner)?;
         if policy.is_none() && is_owner && is_ours(layer) {
             continue;
         }
@@ -244,9 +268,6 @@ fn fill(
             _ => {}
         }
     }
-    if let Some(policy) = input.get("Policy").and_then(Value::as_str) {
-        fill_with_policy(conditions, policy);
-    }
     let network = input.get("VpcConfig");
     for (member, key) in [("SubnetIds", "lambda:SubnetIds"), ("SecurityGroupIds", "lambda:SecurityGroupIds")]
     {
@@ -281,28 +302,42 @@ fn fill(
     add_tags(context, conditions, resource)
 }
 
-/// A policy put whole brings what `AddPermission` would have been asked about each of its statements.
-fn fill_with_policy(conditions: &mut Conditions, policy: &str) {
+/// What `AddPermission` would have been asked about a policy that is put whole: the principal and the type of
+/// authorization of each of its grants. What opens more than can be told apart counts as open to everybody.
+fn grants(policy: &str) -> Vec<(String, Option<String>)> {
     let document: Value = serde_json::from_str(policy).unwrap_or_default();
     let list = |value: &Value| match value {
         Value::Array(list) => list.clone(),
         Value::Null => Vec::new(),
         one => vec![one.clone()],
     };
-    let mut add = |key: &str, value: &Value| {
-        for text in list(value).iter().filter_map(Value::as_str) {
-            conditions.add(key, text);
-        }
+    let texts = |value: &Value| -> Vec<String> {
+        list(value).iter().filter_map(Value::as_str).map(str::to_owned).collect()
     };
+    let mut grants = Vec::new();
     for statement in list(&document["Statement"]) {
-        match &statement["Principal"] {
-            Value::Object(kinds) => kinds.values().for_each(|value| add("lambda:Principal", value)),
-            one => add("lambda:Principal", one),
+        let principals: Vec<String> = match &statement["Principal"] {
+            Value::Object(kinds) => kinds.values().flat_map(&texts).collect(),
+            Value::Null => vec!["*".into()],
+            one => texts(one),
+        };
+        let mut kinds: Vec<Option<String>> = Vec::new();
+        for (operator, keys) in statement["Condition"].as_object().into_iter().flatten() {
+            for (key, value) in keys.as_object().into_iter().flatten() {
+                if key.eq_ignore_ascii_case("lambda:FunctionUrlAuthType") {
+                    let told = if operator == "StringEquals" { texts(value) } else { vec!["NONE".into()] };
+                    kinds.extend(told.into_iter().map(Some));
+                }
+            }
         }
-        for keys in statement["Condition"].as_object().into_iter().flat_map(|all| all.values()) {
-            add("lambda:FunctionUrlAuthType", &keys["lambda:FunctionUrlAuthType"]);
+        if kinds.is_empty() {
+            kinds.push(None);
+        }
+        for principal in &principals {
+            grants.extend(kinds.iter().map(|kind| (principal.clone(), kind.clone())));
         }
     }
+    grants
 }
 
 /// Tells a decision about a resource of its tags.
@@ -339,7 +374,12 @@ fn holder_of(context: &Context, arn: &str) -> Option<holder::Holder> {
 }
 
 /// The policy of the resource itself, where it has one.
-fn resource_policy(context: &Context, on: On, arn: &str) -> Result<Option<Arc<Policy>>, Fault> {
+fn resource_policy(
+    context: &Context,
+    on: On,
+    arn: &str,
+    is_owner: bool,
+) -> Result<Option<Arc<Policy>>, Fault> {
     let statements = match on {
         On::Function => holder_of(context, arn).map(|holder| holder.attached().policy.clone()),
         On::Arn(_) if arn.contains(":function:") => {
@@ -353,7 +393,11 @@ fn resource_policy(context: &Context, on: On, arn: &str) -> Result<Option<Arc<Po
         }
         _ => None,
     };
-    Ok(statements
-        .filter(|statements| !statements.is_empty())
-        .map(|statements| Arc::new(Policy::attached(&policy_document(&statements)))))
+    let text = statements.filter(|statements| !statements.is_empty()).map(|list| policy_document(&list));
+    Ok(text.and_then(|text| match Policy::parse(&text, PolicyUse::Resource) {
+        Ok(policy) => Some(Arc::new(policy)),
+        // One that cannot be read is for the owner to mend or remove, and closes the resource to all others.
+        Err(_) if is_owner => None,
+        Err(_) => Some(Arc::new(Policy::attached(&text))),
+    }))
 }

@@ -75,14 +75,10 @@ fn role_resource(call: &Call<'_>, name: &str) -> (String, Keys) {
     match stored_role(call, name) {
         Ok((role, _)) => {
             let tags = role.tags.iter();
-            let mut keys: Keys = tags
-                .flat_map(|(key, value)| {
-                    ["aws", "iam"].map(|prefix| (format!("{prefix}:ResourceTag/{key}"), value.clone()))
-                })
-                .collect();
-            // Who may give what to roles is often bound to the boundary they have.
-            keys.extend(role.permissions_boundary.clone().map(|arn| ("iam:PermissionsBoundary".into(), arn)));
-            (role.arn(&call.identity.home), keys)
+            let keys = tags.flat_map(|(key, value)| {
+                ["aws", "iam"].map(|prefix| (format!("{prefix}:ResourceTag/{key}"), value.clone()))
+            });
+            (role.arn(&call.identity.home), keys.collect())
         }
         Err(_) => (role_arn(&call.identity.home, "/", name), Vec::new()),
     }
@@ -113,9 +109,22 @@ pub fn role<T: NamesRole>(call: &Call<'_>, input: &T) -> Rule {
     Rule::Resource(arn, keys)
 }
 
+/// About what a role is allowed, which is often bound to the boundary it has.
+pub fn grants_of_role<T: NamesRole>(call: &Call<'_>, input: &T) -> Rule {
+    let (arn, mut keys) = role_resource(call, input.role_name());
+    add_boundary(call, &mut keys, input.role_name());
+    Rule::Resource(arn, keys)
+}
+
+fn add_boundary(call: &Call<'_>, keys: &mut Keys, role: &str) {
+    let boundary = stored_role(call, role).ok().and_then(|(role, _)| role.permissions_boundary);
+    keys.extend(boundary.map(|arn| ("iam:PermissionsBoundary".into(), arn)));
+}
+
 /// About a role and a policy that is attached to it or not.
 pub fn role_and_policy<T: NamesRole + NamesPolicy>(call: &Call<'_>, input: &T) -> Rule {
     let (arn, mut keys) = role_resource(call, input.role_name());
+    add_boundary(call, &mut keys, input.role_name());
     keys.push(("iam:PolicyARN".into(), input.policy_arn().to_owned()));
     Rule::Resource(arn, keys)
 }
