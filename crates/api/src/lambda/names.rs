@@ -34,22 +34,26 @@ pub fn named(context: &Context, text: Option<&str>, qualifier: Option<String>) -
 
 /// The name of a function whose `$LATEST` is to be changed.
 pub fn latest(context: &Context, text: Option<&str>) -> Result<String, Fault> {
-    let Named { name, qualifier } = named(context, text, None)?;
-    if qualifier.is_some_and(|qualifier| qualifier != LATEST) {
-        return Err(invalid(
-            "Current operation does not support versions other than $LATEST. Please set the version to $LATEST or do not set a version in your request.",
-        ));
-    }
-    Ok(name)
+    alone(
+        context,
+        text,
+        "Current operation does not support versions other than $LATEST. Please set the version to $LATEST or do not set a version in your request.",
+    )
 }
 
 /// A name that must be of the function itself.
 pub fn unqualified(context: &Context, text: Option<&str>) -> Result<String, Fault> {
+    alone(
+        context,
+        text,
+        "This operation is permitted on Lambda functions only. Aliases and versions do not support this operation. Please specify either a function name or an unqualified function ARN.",
+    )
+}
+
+fn alone(context: &Context, text: Option<&str>, refusal: &str) -> Result<String, Fault> {
     let Named { name, qualifier } = named(context, text, None)?;
     if qualifier.is_some_and(|qualifier| qualifier != LATEST) {
-        return Err(invalid(
-            "This operation is permitted on Lambda functions only. Aliases and versions do not support this operation. Please specify either a function name or an unqualified function ARN.",
-        ));
+        return Err(invalid(refusal));
     }
     Ok(name)
 }
