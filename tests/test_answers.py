@@ -176,6 +176,20 @@ def test_sources_are_what_the_role_may_read(server, client):
     assert code == INVALID and text == f"Cannot access stream {STREAM['EventSourceArn']}. Please ensure the role can perform the GetRecords, GetShardIterator, DescribeStream, ListShards, and ListStreams Actions on your stream in IAM."
 
 
+def test_a_queue_of_another_account_is_asked_of_the_role_alone(client):
+    made = client.create_event_source_mapping(FunctionName="f", EventSourceArn="arn:aws:sqs:us-east-1:111111111111:theirs")
+    client.delete_event_source_mapping(UUID=made["UUID"])
+
+
+def test_pollers_are_provisioned_or_bounded_after_an_update_too(client):
+    uuid = client.create_event_source_mapping(FunctionName="f", EventSourceArn=QUEUE, ScalingConfig={"MaximumConcurrency": 2})["UUID"]
+    provisioned = {"MinimumPollers": 2}
+    assert fault(client.update_event_source_mapping, UUID=uuid, ProvisionedPollerConfig=provisioned)[0] == INVALID
+    changed = client.update_event_source_mapping(UUID=uuid, ScalingConfig={}, ProvisionedPollerConfig=provisioned)
+    assert changed["ProvisionedPollerConfig"] == provisioned and "ScalingConfig" not in changed
+    client.delete_event_source_mapping(UUID=uuid)
+
+
 FIFO = QUEUE + ".fifo"
 KAFKA = {"SelfManagedEventSource": {"Endpoints": {"KAFKA_BOOTSTRAP_SERVERS": ["a:1", "b:1"]}}, "SourceAccessConfigurations": [{"Type": "VPC_SUBNET", "URI": "subnet:s"}], "Topics": ["topic"]}
 

@@ -193,6 +193,18 @@ def test_a_region_guard_on_a_role_leaves_its_sources_alone(server):
     assert fault(server.client.update_event_source_mapping, UUID=made["UUID"], Enabled=True)[2] == 400
 
 
+def test_only_some_may_be_let_in_by_who_puts_a_policy_whole(server):
+    only = {"StringEquals": {"lambda:Principal": ACCOUNT}}
+    credentials = session(server, "lets-in", allow("lambda:PutResourcePolicy"), allow("lambda:RemovePermission"), allow("lambda:AddPermission") | {"Condition": only})
+    statement = lambda principal: {"Sid": principal[:3].replace("*", "a"), "Effect": "Allow", "Principal": {"AWS": principal}, "Action": "lambda:InvokeFunction", "Resource": FUNCTION}
+    put = lambda *principals: ask(server.url, "lambda", "PutResourcePolicy", {"ResourceArn": FUNCTION, "Policy": json.dumps({"Version": "2012-10-17", "Statement": [statement(one) for one in principals]})}, credentials)
+    try:
+        assert put(ACCOUNT, "*").denied() and put("123456789012").denied()
+        assert put(ACCOUNT).status == 200
+    finally:
+        server.client.delete_resource_policy(ResourceArn=FUNCTION)
+
+
 def test_sessions_without_authorization():
     server = Server(None, "--auth", "off")
     try:

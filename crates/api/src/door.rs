@@ -31,8 +31,8 @@ const PACKAGE_REQUEST_BYTES_MAX: usize = 70_167_211;
 /// The largest of other requests to Lambda, and of those to IAM and STS.
 const REQUEST_BYTES_MAX: usize = 6_291_456;
 const FORM_BYTES_MAX: usize = 1 << 20;
-/// What all requests with packages that are on their way may hold together; further ones wait.
-const PACKAGES_KIB_MAX: u32 = 512 << 10;
+/// What all larger bodies that are on their way may hold together; further ones wait.
+const ROOM_KIB: u32 = 512 << 10;
 /// A body of this size waits for nobody.
 const SMALL_BODY_BYTES_MAX: u64 = 256 << 10;
 const BODY_SECONDS_MAX: u64 = 120;
@@ -62,7 +62,7 @@ impl std::fmt::Debug for Api {
 
 impl Api {
     pub fn new(context: Context, identity: Arc<Identity>, pages: Arc<dyn Pages>) -> Self {
-        let room = Arc::new(Semaphore::new(PACKAGES_KIB_MAX as usize));
+        let room = Arc::new(Semaphore::new(ROOM_KIB as usize));
         Self { context, identity, pages, room }
     }
 
@@ -225,7 +225,6 @@ fn check_size(body: &Incoming, (operation, most): (&str, usize)) -> Result<(), F
 }
 
 async fn read(body: Incoming, (operation, most): (&str, usize)) -> Result<Bytes, Fault> {
-    check_size(&body, (operation, most))?;
     let reading = Limited::new(body, most).collect();
     match tokio::time::timeout(Duration::from_secs(BODY_SECONDS_MAX), reading).await {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
@@ -246,7 +245,7 @@ struct Received<'a> {
 impl Api {
     /// A share of what large bodies may hold together, as long as it lives.
     async fn room_for(&self, bytes: u64) -> Result<SemaphorePermit<'_>, Fault> {
-        let kib = u32::try_from(bytes.div_ceil(1_024)).unwrap_or(PACKAGES_KIB_MAX).min(PACKAGES_KIB_MAX);
+        let kib = u32::try_from(bytes.div_ceil(1_024)).unwrap_or(ROOM_KIB).min(ROOM_KIB);
         let waiting = self.room.acquire_many(kib);
         match tokio::time::timeout(Duration::from_secs(BODY_SECONDS_MAX), waiting).await {
             Ok(Ok(permit)) => Ok(permit),

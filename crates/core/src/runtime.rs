@@ -59,6 +59,19 @@ pub const CREATABLE: &[&str] = &[
 pub const NEWER: &[&str] =
     &["nodejs26.x", "python3.15", "ruby4.0", "java8.al2023", "java11.al2023", "java17.al2023"];
 
+/// Runtimes that may have SnapStart on AWS. Source: AWS's page on SnapStart.
+pub const SNAP_START: &[&str] = &[
+    "java11",
+    "java17",
+    "java21",
+    "java25",
+    "python3.12",
+    "python3.13",
+    "python3.14",
+    "dotnet8",
+    "dotnet10",
+];
+
 /// Runtimes a listing of layers may be asked for, in the order the service's error names them.
 pub const LISTABLE: &[&str] = &[
     "ruby3.5",

@@ -8,7 +8,7 @@ use ondol_core::policy::{
 };
 use ondol_wire::fault::Fault;
 
-use crate::gatekeeper::context_of;
+use crate::conditions;
 use crate::roles::{RolePolicies, Roles};
 
 /// The owner in the ARNs of AWS's own managed policies, which belong to every account.
@@ -120,14 +120,16 @@ impl Authorizer {
         }
     }
 
-    /// Whether a role may do something with a resource, by its own policies.
+    /// Whether a role may do something with a resource, by its own policies alone: those of other accounts' resources
+    /// are not here to be asked.
     pub fn role_may(&self, role_arn: &str, action: &str, resource_arn: &str) -> bool {
         let Some(role) = self.roles.by_arn(role_arn) else { return self.enforcement == Enforcement::Off };
         let caller = Caller::assumed_role(&role.arn, &role.id, "lambda");
         let now = ondol_observe::clock::epoch_millis() / 1_000;
-        let context = context_of(&self.roles.home().region, Some(now));
+        let home = self.roles.home();
+        let context = conditions::now(&home.region, Some(now));
         let asked = Asked { caller: &caller, session_policy: None, action, resource_arn, context: &context };
-        self.refuse(&asked, None, false).is_ok()
+        self.refuse_of(&asked, None, false, &home.account_id).is_ok()
     }
 
     /// Whether a caller may assume a role: its trust policy must say so. `Err` has AWS's sentence.
@@ -150,13 +152,24 @@ impl Authorizer {
     }
 
     fn refuse(&self, asked: &Asked<'_>, resource_policy: Option<&Policy>, trust: bool) -> Result<(), String> {
-        if self.enforcement == Enforcement::Off {
-            return Ok(());
-        }
         let home = self.roles.home().account_id.as_str();
         let owner = asked.resource_arn.split(':').nth(4).unwrap_or_default();
         // Resources without an account in their ARN, such as `*`, are this account's.
         let resource_account = if owner.is_empty() || owner == AWS_OWNED { home } else { owner };
+        self.refuse_of(asked, resource_policy, trust, resource_account)
+    }
+
+    fn refuse_of(
+        &self,
+        asked: &Asked<'_>,
+        resource_policy: Option<&Policy>,
+        trust: bool,
+        resource_account: &str,
+    ) -> Result<(), String> {
+        if self.enforcement == Enforcement::Off {
+            return Ok(());
+        }
+        let home = self.roles.home().account_id.as_str();
         let is_root = asked.caller.kind == CallerKind::Root && asked.caller.account_id == home;
         if is_root && resource_policy.is_none() && asked.session_policy.is_none() && resource_account == home
         {

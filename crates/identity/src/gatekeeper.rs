@@ -9,10 +9,9 @@ use ondol_observe::clock;
 use ondol_wire::fault::Fault;
 use ondol_wire::http::{HeaderView, check_signature};
 use ondol_wire::sigv4::{Authorization, Keys, Signer};
-use ondol_wire::time::iso_8601;
 
 use crate::sessions::{SessionError, Sessions};
-use crate::{Authorizer, Enforcement};
+use crate::{Authorizer, Enforcement, conditions};
 
 /// Where the region of IAM and STS is, whatever the region of everything else.
 const GLOBAL_REGION: &str = "us-east-1";
@@ -90,28 +89,11 @@ pub struct Asked {
 impl Asked {
     /// What policies may ask of the request itself.
     pub fn context(&self) -> Context {
-        let context = context_of(&self.region, self.issued_epoch_seconds);
+        let context = conditions::now(&self.region, self.issued_epoch_seconds);
         match self.peer {
             Some(peer) => context.with("aws:SourceIp", peer.to_string()),
             None => context,
         }
-    }
-}
-
-/// What policies may ask of any request now; `issued` is when the session that asks was made.
-pub(crate) fn context_of(region: &str, issued_epoch_seconds: Option<i64>) -> Context {
-    let seconds = clock::epoch_millis() / 1_000;
-    let context = Context::default()
-        .with("aws:CurrentTime", iso_8601(seconds))
-        .with("aws:EpochTime", seconds.to_string())
-        .with("aws:SecureTransport", "false")
-        .with("aws:ViaAWSService", "false")
-        .with("aws:RequestedRegion", region);
-    match issued_epoch_seconds {
-        Some(issued) => {
-            context.with("aws:TokenIssueTime", iso_8601(issued)).with("aws:MultiFactorAuthPresent", "false")
-        }
-        None => context,
     }
 }
 
@@ -198,8 +180,8 @@ impl Gatekeeper {
         Ok(Head { signer: Some(signer), holder, service })
     }
 
-    /// Whether the whole request is what its signer signed, for here, and for this service if one is named. Gives who asks, and the body where it came in
-    /// signed chunks.
+    /// Whether the whole request is what its signer signed, for here, and for this service if one is named. Gives who
+    /// asks, and the body where it came in signed chunks.
     pub fn check(
         &self,
         head: Head,

@@ -3,6 +3,7 @@
 
 mod authorizer;
 mod call;
+mod conditions;
 mod gatekeeper;
 mod iam;
 pub mod managed_policies;

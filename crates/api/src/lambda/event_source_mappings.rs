@@ -8,8 +8,8 @@ use ondol_wire::fault::Fault;
 use ondol_wire::lambda::types::{
     CreateEventSourceMappingRequest, DeleteEventSourceMappingRequest, DestinationConfig,
     EventSourceMappingConfiguration, FilterCriteria, GetEventSourceMappingRequest,
-    ListEventSourceMappingsRequest, ListEventSourceMappingsResponse, OnFailure, ProvisionedPollerConfig,
-    ScalingConfig, UpdateEventSourceMappingRequest,
+    ListEventSourceMappingsRequest, ListEventSourceMappingsResponse, OnFailure,
+    UpdateEventSourceMappingRequest,
 };
 use serde_json::{Map, Value, json};
 
@@ -110,7 +110,7 @@ fn check(context: &Context, kind: SourceKind, input: &CreateEventSourceMappingRe
     check_batch(kind, arn, input.batch_size, input.maximum_batching_window_in_seconds)?;
     check_destination(kind, input.destination_config.as_ref())?;
     check_age(input.maximum_record_age_in_seconds)?;
-    check_pollers(input.provisioned_poller_config.as_ref(), input.scaling_config.as_ref())?;
+    check_pollers(&settings(given(input)))?;
     if kind == SourceKind::Sqs && arn.split(':').nth(3) != Some(context.home.region.as_str()) {
         return Err(invalid(format!(
             "The queue {arn} isn't in the function's region, {}.",
@@ -137,17 +137,15 @@ fn check_age(seconds: Option<i32>) -> Result<(), Fault> {
     }
 }
 
-/// Pollers are either provisioned or bounded.
-fn check_pollers(
-    pollers: Option<&ProvisionedPollerConfig>,
-    scaling: Option<&ScalingConfig>,
-) -> Result<(), Fault> {
-    let Some(pollers) = pollers else { return Ok(()) };
-    if scaling.is_some_and(|scaling| scaling.maximum_concurrency.is_some()) {
+/// Pollers are either provisioned or bounded. Asked of what the settings are to be as a whole.
+fn check_pollers(settings: &Map<String, Value>) -> Result<(), Fault> {
+    let number = |config: &str, name: &str| settings.get(config).and_then(|config| config[name].as_i64());
+    let pollers = ["MinimumPollers", "MaximumPollers"].map(|name| number("ProvisionedPollerConfig", name));
+    if pollers != [None, None] && number("ScalingConfig", "MaximumConcurrency").is_some() {
         return Err(invalid("ScalingConfig and ProvisionedPollerConfig can't be given together."));
     }
-    match (pollers.minimum_pollers, pollers.maximum_pollers) {
-        (Some(minimum), Some(maximum)) if minimum > maximum => {
+    match pollers {
+        [Some(minimum), Some(maximum)] if minimum > maximum => {
             Err(invalid("MinimumPollers must not be more than MaximumPollers."))
         }
         _ => Ok(()),
@@ -447,7 +445,6 @@ pub async fn update(
     check_success(input.destination_config.as_ref())?;
     check_destination(before.kind, input.destination_config.as_ref())?;
     check_age(input.maximum_record_age_in_seconds)?;
-    check_pollers(input.provisioned_poller_config.as_ref(), input.scaling_config.as_ref())?;
     check_filters(context, input.filter_criteria.as_ref())?;
     // What is only switched off or adjusted need not be there any more.
     if function.is_some() || input.enabled == Some(true) {
@@ -486,6 +483,7 @@ pub async fn update(
                     _ => drop(mapping.settings.insert(name, value)),
                 }
             }
+            check_pollers(&mapping.settings)?;
             let number = |name: &str| {
                 mapping.settings.get(name).and_then(Value::as_i64).and_then(|value| i32::try_from(value).ok())
             };

@@ -3,6 +3,7 @@
 use ondol_core::attached::{Alias, Attached};
 use ondol_core::function::{Code, Function, FunctionVersion, RecursiveLoop, VersionState};
 use ondol_core::identity::Qualifier;
+use ondol_core::runtime::SNAP_START;
 use ondol_store::{Precondition, Revision, Transaction, keys};
 use ondol_wire::fault::Fault;
 use ondol_wire::lambda::types::{
@@ -138,9 +139,7 @@ fn already_exists(name: &str) -> Fault {
 
 /// Runtimes that can't have SnapStart anywhere are told so; for the others it's this version that has none.
 fn refuse_snap_start(snap_start: Option<&types::SnapStart>, runtime: &str) -> Result<(), Fault> {
-    let can = ["java", "python3.1", "dotnet8", "dotnet10"].iter().any(|start| runtime.starts_with(start));
-    let never = ["java8", "python3.10", "python3.11"].iter().any(|start| runtime.starts_with(start));
-    if uses_snap_start(snap_start) && !runtime.is_empty() && (!can || never) {
+    if uses_snap_start(snap_start) && !runtime.is_empty() && !SNAP_START.contains(&runtime) {
         return Err(invalid(format!("{runtime} is not supported for SnapStart enabled functions.")));
     }
     refuse(&[("SnapStart", uses_snap_start(snap_start))])

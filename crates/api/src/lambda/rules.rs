@@ -110,43 +110,31 @@ pub fn authorize(
     if !(policy.is_none() && is_owner && !is_foreign) {
         let mut conditions = asked.context();
         fill(context, &mut conditions, (on, &resource), input)?;
-        let allow = |action: &str, resource: &str, policy: Option<&Policy>| {
+        let of_resource = policy.as_deref();
+        let allow = |action: &str, resource: &str, conditions: &Conditions, policy: Option<&Policy>| {
             let session_policy = asked.session_policy.as_deref();
             let authorizer = context.gatekeeper.authorizer();
-            authorizer.authorize(&asked.caller, session_policy, action, resource, &conditions, policy)
+            authorizer.authorize(&asked.caller, session_policy, action, resource, conditions, policy)
         };
-        allow(&action(operation), &resource, policy.as_deref())?;
+        allow(&action(operation), &resource, &conditions, of_resource)?;
         for also in more(operation, input) {
-            allow(also, &resource, policy.as_deref())?;
+            allow(also, &resource, &conditions, of_resource)?;
         }
         for (principal, kind) in input.get("Policy").and_then(Value::as_str).map(grants).unwrap_or_default() {
             let mut conditions = conditions.clone().with("lambda:Principal", principal);
             if let Some(kind) = kind {
                 conditions.add("lambda:FunctionUrlAuthType", kind);
             }
-            let session_policy = asked.session_policy.as_deref();
-            let authorizer = context.gatekeeper.authorizer();
-            let action = "lambda:AddPermission";
-            authorizer.authorize(
-                &asked.caller,
-                session_policy,
-                action,
-                &resource,
-                &conditions,
-                policy.as_deref(),
-            )?;
+            allow("lambda:AddPermission", &resource, &conditions, of_resource)?;
         }
         if operation == "UpdateEventSourceMapping" && input.contains_key("FunctionName") {
             // The function it is to be for, besides the one it is for.
             let mut conditions = asked.context();
             fill(context, &mut conditions, (On::Everything, &resource), input)?;
-            let session_policy = asked.session_policy.as_deref();
-            let authorizer = context.gatekeeper.authorizer();
-            let action = action(operation);
-            authorizer.authorize(&asked.caller, session_policy, &action, &resource, &conditions, None)?;
+            allow(&action(operation), &resource, &conditions, None)?;
         }
         if operation == "PutFunctionCodeSigningConfig" {
-            allow(&action(operation), text(input, "CodeSigningConfigArn"), None)?;
+            allow(&action(operation), text(input, "CodeSigningConfigArn"), &conditions, None)?;
         }
     }
     let is_stranger = asked.caller.account_id != context.home.account_id
@@ -184,7 +172,8 @@ pub fn may_list_tags(context: &Context, function: &str) -> bool {
 fn more(operation: &str, input: &Map<String, Value>) -> Vec<&'static str> {
     let tags = input.get("Tags").and_then(Value::as_object).is_some_and(|tags| !tags.is_empty());
     match operation {
-        "PutResourcePolicy" => vec!["lambda:AddPermission", "lambda:RemovePermission"],
+        // Adding is asked for each statement.
+        "PutResourcePolicy" => vec!["lambda:RemovePermission"],
         "GetResourcePolicy" => vec!["lambda:GetPolicy"],
         "DeleteResourcePolicy" => vec!["lambda:RemovePermission"],
         name if tags && name.starts_with("Create") => vec!["lambda:TagResource"],
@@ -394,10 +383,10 @@ fn resource_policy(
         _ => None,
     };
     let text = statements.filter(|statements| !statements.is_empty()).map(|list| policy_document(&list));
-    Ok(text.and_then(|text| match Policy::parse(&text, PolicyUse::Resource) {
-        Ok(policy) => Some(Arc::new(policy)),
-        // One that cannot be read is for the owner to mend or remove, and closes the resource to all others.
-        Err(_) if is_owner => None,
-        Err(_) => Some(Arc::new(Policy::attached(&text))),
-    }))
+    // One that cannot be read is for the owner to mend or remove, and closes the resource to all others.
+    let read = |text: String| match is_owner {
+        true => Policy::parse(&text, PolicyUse::Resource).ok(),
+        false => Some(Policy::attached(&text)),
+    };
+    Ok(text.and_then(read).map(Arc::new))
 }

@@ -18,7 +18,7 @@ const POLICIES_PER_ROLE_MAX: usize = 10;
 
 pub async fn attach(call: &Call<'_>, input: AttachRolePolicyRequest) -> Result<(), Fault> {
     let (name, arn) = (text(input.role_name), text(input.policy_arn));
-    check_arn(&arn)?;
+    policies::check_arn(&arn)?;
     let build = || {
         let (mut role, revision) = role(call, &name)?;
         let key = keys::iam_role(&name);
@@ -43,17 +43,9 @@ pub async fn attach(call: &Call<'_>, input: AttachRolePolicyRequest) -> Result<(
     call.identity.change(build).await
 }
 
-/// What is no ARN at all is told apart from what is not there.
-pub fn check_arn(arn: &str) -> Result<(), Fault> {
-    if arn.starts_with("arn:") && arn.splitn(6, ':').count() == 6 {
-        return Ok(());
-    }
-    Err(fault("InvalidInput", format!("ARN {arn} is not valid.")))
-}
-
 pub async fn detach(call: &Call<'_>, input: DetachRolePolicyRequest) -> Result<(), Fault> {
     let arn = text(input.policy_arn);
-    check_arn(&arn)?;
+    policies::check_arn(&arn)?;
     change_role(call, &text(input.role_name), |role| {
         let place = role.attached_policies.iter().position(|attached| *attached == arn);
         role.attached_policies.remove(place.ok_or_else(|| no_such_policy(&arn))?);

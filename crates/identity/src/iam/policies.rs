@@ -22,6 +22,14 @@ pub enum Found {
     Customer(ManagedPolicy),
 }
 
+/// What is no ARN at all is told apart from what is not there.
+pub fn check_arn(arn: &str) -> Result<(), Fault> {
+    if arn.starts_with("arn:") && arn.splitn(6, ':').count() == 6 {
+        return Ok(());
+    }
+    Err(fault("InvalidInput", format!("ARN {arn} is not valid.")))
+}
+
 pub fn find(call: &Call<'_>, arn: &str) -> Result<Found, Fault> {
     if let Some((policy, _)) = aws_managed_policy(arn) {
         return Ok(Found::Aws(policy));
@@ -119,7 +127,7 @@ pub async fn create(call: &Call<'_>, input: CreatePolicyRequest) -> Result<Creat
 
 pub async fn get(call: &Call<'_>, input: GetPolicyRequest) -> Result<GetPolicyResponse, Fault> {
     let arn = text(input.policy_arn);
-    super::attachments::check_arn(&arn)?;
+    check_arn(&arn)?;
     let found = find(call, &arn)?;
     let policy = wire(&found, &all_roles(call)?);
     // Unlike a role's, a policy's tags are there when there are none.
