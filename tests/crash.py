@@ -150,6 +150,9 @@ class World:
         """Every version is as its scaling config says, or failed with a reason."""
         versions = self.status()["functionVersions"]
         for version in versions:
+            if self.is_being_updated(version["function"], version["version"]):
+                # What serves may be whole before anything of the new publication has started.
+                return False
             ready = sum(e["state"] == "Ready" for e in version["executionEnvironments"])
             if version["state"] == "Failed" and version["reason"] and not version["executionEnvironments"]:
                 continue
@@ -159,6 +162,12 @@ class World:
             if ready != wanted or len(version["executionEnvironments"]) != wanted:
                 return False
         return {v["version"] for v in versions} >= {k[2] for k in self.model if k[0] == "version"}
+
+    def is_being_updated(self, name, version):
+        try:
+            return self.call("get_function_configuration", FunctionName=name, Qualifier=version)["LastUpdateStatus"] == "InProgress"
+        except self.server.client.exceptions.ResourceNotFoundException:
+            return False
 
     def wait_converged(self):
         wait(self.converged, "the server to be as asked")
