@@ -28,7 +28,7 @@ class Stub:
                 self.end_headers()
                 self.wfile.write(content)
 
-            do_GET = do_POST = reply
+            do_GET = do_POST = do_PUT = reply
 
             def log_message(self, *_):
                 pass

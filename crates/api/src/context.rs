@@ -9,6 +9,7 @@ use ondol_core::throttle::{Group, Throttle};
 use ondol_failpoint::reach;
 use ondol_identity::{Asked, Gatekeeper, Roles};
 use ondol_observe::clock;
+use ondol_services::ServiceEndpoints;
 use ondol_store::artifacts::Artifacts;
 use ondol_store::{Committed, Revision, Store, StoreError, Transaction, Turn, Turns};
 use ondol_wire::fault::Fault;
@@ -16,8 +17,6 @@ use ondol_wire::lambda::SERVICE;
 use ondol_wire::sigv4::{constant_time_equal, hex, hmac};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
-
-use crate::services::ServiceEndpoints;
 
 /// Tries of a change whose document changed under it.
 const ATTEMPTS_MAX: usize = 20;
@@ -62,7 +61,7 @@ impl Context {
         artifacts: Artifacts,
         home: Home,
         quotas: Quotas,
-        services: ServiceEndpoints,
+        services: Arc<ServiceEndpoints>,
         (gatekeeper, roles): (Arc<Gatekeeper>, Arc<Roles>),
     ) -> Self {
         let origin = Arc::from("http://localhost");
@@ -73,7 +72,7 @@ impl Context {
             artifacts,
             home,
             quotas,
-            services: Arc::new(services),
+            services,
             throttle: Arc::default(),
             gatekeeper,
             roles,

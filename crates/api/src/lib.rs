@@ -8,9 +8,7 @@ mod context;
 mod door;
 mod faults;
 pub mod lambda;
-mod services;
 
 pub use context::Context;
 pub use door::{Api, PageAnswer, Pages};
 pub use lambda::pass::deputy;
-pub use services::ServiceEndpoints;

@@ -135,8 +135,7 @@ impl Control {
                     Some(clock::policy().plus_seconds(RETRY_SECONDS))
                 }
             };
-            let sleep =
-                wake_at.map(|at| std::time::Duration::from_micros(at.0.saturating_sub(clock::policy().0)));
+            let sleep = wake_at.map(clock::until);
             tokio::select! {
                 ended = changed.changed() => if ended.is_err() { return },
                 ended = self.reports.changed() => if ended.is_err() { return },

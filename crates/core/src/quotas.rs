@@ -12,6 +12,9 @@ pub struct Quotas {
     pub capacity_providers: u32,
     pub function_versions_per_capacity_provider: u32,
     pub filters_per_event_source_mapping: u32,
+    /// Events that may wait, and bytes of their payloads. AWS names no such limit; a disk has one.
+    pub queued_events: u32,
+    pub queued_event_bytes: u64,
     /// Control-plane requests each second, all operations together but for those below.
     pub control_requests_per_second: u32,
     pub get_function_requests_per_second: u32,
@@ -27,6 +30,8 @@ impl Default for Quotas {
             capacity_providers: 1_000,
             function_versions_per_capacity_provider: 100,
             filters_per_event_source_mapping: 5,
+            queued_events: 1_000_000,
+            queued_event_bytes: 10 << 30,
             control_requests_per_second: 15,
             get_function_requests_per_second: 100,
             capacity_provider_writes_per_second: 1,
@@ -43,6 +48,8 @@ impl Quotas {
         "capacity-providers",
         "function-versions-per-capacity-provider",
         "filters-per-event-source-mapping",
+        "queued-events",
+        "queued-event-bytes",
         "control-requests-per-second",
         "get-function-requests-per-second",
         "capacity-provider-writes-per-second",
@@ -55,13 +62,13 @@ impl Quotas {
         let number = |value: &str| {
             value.parse().map_err(|_| format!("{value:?} is no whole number from 0 to {}", u32::MAX))
         };
+        let bytes = |value: &str| value.parse().map_err(|_| format!("{value:?} is no number of bytes"));
         match name {
             "concurrent-executions" => self.concurrent_executions = number(value)?,
             "unreserved-concurrency-min" => self.unreserved_concurrency_min = number(value)?,
-            "code-storage-bytes" => {
-                self.code_storage_bytes =
-                    value.parse().map_err(|_| format!("{value:?} is no number of bytes"))?;
-            }
+            "code-storage-bytes" => self.code_storage_bytes = bytes(value)?,
+            "queued-events" => self.queued_events = number(value)?,
+            "queued-event-bytes" => self.queued_event_bytes = bytes(value)?,
             "capacity-providers" => self.capacity_providers = number(value)?,
             "function-versions-per-capacity-provider" => {
                 self.function_versions_per_capacity_provider = number(value)?;

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
 use hyper::Response;
+use hyper::header::HeaderValue;
 use ondol_wire::fault::{ErrorFormat, Fault};
 use ondol_wire::http::error_response;
 use ondol_wire::lambda::SERVICE;
@@ -20,4 +21,11 @@ pub fn whole(bytes: Bytes) -> Body {
 /// An error in Lambda's form.
 pub fn failure(fault: &Fault, request_id: &str) -> Response<Body> {
     error_response(fault, ErrorFormat::RestJson, &SERVICE, request_id).map(whole)
+}
+
+/// Adds a header whose value is ours.
+pub fn insert(response: &mut Response<Body>, name: &'static str, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        response.headers_mut().insert(name, value);
+    }
 }

@@ -19,7 +19,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::answer::{Body, failure, whole};
-use crate::invocation::invoke;
+use crate::invocation::{Way, invoke};
 use crate::shard::Shard;
 
 /// A client that sends its request's head slower than this is let go, and so is an idle connection: the time
@@ -96,15 +96,8 @@ async fn route<D: Deliver + 'static>(shard: &Rc<Shard<D>>, request: Request<Inco
         return failure(&Fault::new("AccessDeniedException", 403, why), "");
     }
     if request.method() == Method::POST {
-        let function = request
-            .uri()
-            .path()
-            .strip_prefix("/2015-03-31/functions/")
-            .and_then(|rest| rest.strip_suffix("/invocations"))
-            .filter(|name| !name.is_empty() && !name.contains('/'))
-            .map(ondol_wire::uri::percent_decode);
-        if let Some(function) = function {
-            return invoke(shard, &function, request).await;
+        if let Some((way, function)) = Way::of(request.uri().path()) {
+            return invoke(shard, way, &function, request).await;
         }
     }
     let (answer, answered) = oneshot::channel();

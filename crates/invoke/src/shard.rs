@@ -15,6 +15,7 @@ use ondol_core::on_demand::Given;
 use ondol_identity::Gatekeeper;
 use ondol_observe::usage::UsageSender;
 use ondol_protocol::invocation::{Deliver, Invocation, Refused, Reply};
+use ondol_store::Store;
 use ondol_wire::fault::Fault;
 use tokio::sync::{mpsc, oneshot};
 
@@ -61,6 +62,8 @@ pub struct Shared {
     pub api: ApiDoor,
     pub hosts: HostPolicy,
     pub on_demand: Arc<OnDemand>,
+    /// Where events go.
+    pub store: Store,
 }
 
 /// Single-threaded: nothing in it is locked.
@@ -71,6 +74,7 @@ pub struct Shard<D> {
     pub(crate) usage: UsageSender,
     pub(crate) api: ApiDoor,
     pub(crate) hosts: HostPolicy,
+    pub(crate) store: Store,
     gate: RefCell<Gate>,
     coins: RefCell<Coins>,
     agent: D,
@@ -82,9 +86,9 @@ pub struct Shard<D> {
 
 impl<D: Deliver> Shard<D> {
     pub fn new(shared: Shared, agent: D, lines: Vec<mpsc::Sender<Hop>>, place: usize, seed: u64) -> Self {
-        let Shared { directory, gatekeeper, usage, api, hosts, on_demand } = shared;
+        let Shared { directory, gatekeeper, usage, api, hosts, on_demand, store } = shared;
         let (gate, coins) = (RefCell::default(), RefCell::new(Coins::from_seed(seed)));
-        Self { directory, gatekeeper, usage, api, hosts, gate, coins, agent, on_demand, lines, place }
+        Self { directory, gatekeeper, usage, api, hosts, store, gate, coins, agent, on_demand, lines, place }
     }
 
     /// What the agent says of its environments here.

@@ -1,7 +1,8 @@
 //! Reading the clock. Time goes into decisions as an argument, and comes from here.
 
 use std::sync::LazyLock;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ondol_core::time::{PolicyTime, WallTime};
 
@@ -18,9 +19,41 @@ pub fn wall() -> WallTime {
     WallTime(micros + u64::try_from(instant.elapsed().as_micros()).unwrap_or(0))
 }
 
-/// Policy time. Not compressed yet, so it goes with wall time.
+static TIME_SCALE: AtomicU32 = AtomicU32::new(1);
+
+/// Lets policy time go so many times faster than wall time, from the start of this process on.
+pub fn compress(scale: u32) {
+    TIME_SCALE.store(scale.max(1), Ordering::Relaxed);
+}
+
+fn time_scale() -> u64 {
+    u64::from(TIME_SCALE.load(Ordering::Relaxed))
+}
+
+/// Policy time. It goes with wall time unless it is compressed.
 pub fn policy() -> PolicyTime {
-    PolicyTime(wall().0)
+    let start = START.1;
+    PolicyTime(start + (wall().0 - start) * time_scale())
+}
+
+/// How long it is until a moment of policy time.
+pub fn until(at: PolicyTime) -> Duration {
+    Duration::from_micros(at.0.saturating_sub(policy().0) / time_scale())
+}
+
+/// The policy time of what happened, or will, at a moment of the system's clock. Seen from now: what was before this
+/// process started is as long ago in policy time as it was compressed since.
+pub fn policy_of(moment_epoch_millis: i64) -> PolicyTime {
+    let micros = moment_epoch_millis.saturating_sub(epoch_millis()).saturating_mul(1_000);
+    let scaled = micros.saturating_mul(i64::try_from(time_scale()).unwrap_or(i64::MAX));
+    PolicyTime(policy().0.saturating_add_signed(scaled))
+}
+
+/// The moment of the system's clock at which policy time comes to `at`.
+pub fn epoch_millis_of(at: PolicyTime) -> i64 {
+    let micros = i128::from(at.0) - i128::from(policy().0);
+    let millis = micros / i128::from(time_scale()) / 1_000;
+    epoch_millis().saturating_add(i64::try_from(millis).unwrap_or(i64::MAX))
 }
 
 /// The system's own clock, which signatures and timestamps are held against.

@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use crate::client::Server;
 use crate::doctor::{self, Verdict};
 use crate::{
-    Address, Cli, Doctor, Explain, KeysCommand, Output, RuntimeCommand, Source, access_keys, backup, explain,
-    status,
+    Address, Cli, Doctor, Explain, KeysCommand, Output, Queue, RuntimeCommand, Source, access_keys, backup,
+    explain, queue, status,
 };
 
 /// The lines a user pastes to point AWS tools at the server.
@@ -95,6 +95,14 @@ pub fn explain(arguments: &Explain, output: Output) -> Result<()> {
         bail!("there is no function {function}");
     }
     Ok(())
+}
+
+pub fn queue(arguments: &Queue, output: Output) -> Result<()> {
+    let encode = |text: &str| ondol_wire::uri::percent_encode(text, false);
+    let query =
+        arguments.function.as_ref().map_or(String::new(), |name| format!("function={}", encode(name)));
+    let page = Server::of(&arguments.address)?.get("/_ondol/queue", &query)?;
+    show(output, &page, || queue::text(&page))
 }
 
 pub fn doctor(arguments: &Doctor, output: Output) -> Result<()> {

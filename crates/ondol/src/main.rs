@@ -8,12 +8,14 @@ mod client;
 mod commands;
 mod doctor;
 mod documents;
+mod events;
 mod explain;
 mod home;
 mod housekeeping;
 mod logs;
 mod machine;
 mod pages;
+mod queue;
 mod server;
 mod shards;
 mod status;
@@ -64,6 +66,8 @@ enum Command {
     Logs(Logs),
     /// Say why a function is not ready: the chain of reasons down to the runtime's own error.
     Explain(Explain),
+    /// Show the events that wait for their functions, and the books of those that did.
+    Queue(Queue),
     /// Look at everything the server needs of this machine; say how to mend what is missing.
     Doctor(Doctor),
     /// Write everything the server holds into one file, beside a running server or without one.
@@ -135,6 +139,9 @@ struct Up {
     /// A quota of the account, such as concurrent-executions=50; may be repeated
     #[arg(long, value_name = "NAME=NUMBER", value_parser = quota)]
     quota: Vec<String>,
+    /// Let delays and ages (retries of events, back-off of failing environments) pass so many times faster. For tests
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    time_scale: u32,
     /// How long an execution environment of a Lambda (default) function may be idle
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
     idle_seconds: u32,
@@ -165,7 +172,7 @@ fn quota(text: &str) -> Result<String, String> {
 }
 
 fn service_endpoint(text: &str) -> Result<String, String> {
-    ondol_api::ServiceEndpoints::parse(text, "", None).map(|_| text.to_owned())
+    ondol_services::ServiceEndpoints::parse(text, "", None).map(|_| text.to_owned())
 }
 
 fn region(text: &str) -> Result<String, String> {
@@ -216,6 +223,14 @@ struct Logs {
 struct Explain {
     /// The function, with `:VERSION` only that version
     function: String,
+    #[command(flatten)]
+    address: Address,
+}
+
+#[derive(Debug, Args)]
+struct Queue {
+    /// Only this function, with its events one by one
+    function: Option<String>,
     #[command(flatten)]
     address: Address,
 }
@@ -308,6 +323,7 @@ fn main() -> ExitCode {
         Command::Status(address) => commands::status(&address, output),
         Command::Logs(arguments) => logs::logs(&arguments, output),
         Command::Explain(arguments) => commands::explain(&arguments, output),
+        Command::Queue(arguments) => commands::queue(&arguments, output),
         Command::Doctor(arguments) => commands::doctor(&arguments, output),
         Command::Backup(Backup { file, data_dir }) => commands::backup(&data_dir, &file, output),
         Command::Restore(Backup { file, data_dir }) => commands::restore(&data_dir, &file, output),

@@ -34,6 +34,7 @@ pub struct ServerPages {
     /// A server that ends keeps nobody waiting.
     pub stopping: watch::Receiver<bool>,
     pub roles: Arc<Roles>,
+    pub queue: ondol_events::Pages,
 }
 
 impl Pages for ServerPages {
@@ -42,6 +43,7 @@ impl Pages for ServerPages {
         match name {
             "status" => Box::pin(async move { Some(Ok(pages.status())) }),
             "logs" => Box::pin(async move { Some(pages.logs(query).await) }),
+            "queue" => Box::pin(async move { Some(pages.queue.page(query.get("function").cloned()).await) }),
             "explain" => Box::pin(async move {
                 pages.logs.settled().await;
                 // It reads files.

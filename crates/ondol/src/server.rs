@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use ondol_agent::configuration::CredentialsOf;
 use ondol_agent::{AgentConfiguration, Containment as AgentContainment, Credentials, Machine};
-use ondol_api::{Api, Context, ServiceEndpoints};
+use ondol_api::{Api, Context};
 use ondol_control::{Control, PoolOrder, View};
 use ondol_core::capacity::EnvironmentState;
 use ondol_core::coins::Coins;
@@ -27,6 +27,7 @@ use ondol_observe::logs::{self, Limits, LogBook, LogSender};
 use ondol_observe::notice;
 use ondol_observe::usage::usage_channel;
 use ondol_protocol::assignment::{Assignment, EnvironmentAssignment, Generation, Report};
+use ondol_services::ServiceEndpoints;
 use ondol_store::Store;
 use ondol_store::artifacts::Artifacts;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -38,7 +39,8 @@ use crate::commands::{exports, reachable};
 use crate::pages::ServerPages;
 use crate::shards::Doors;
 use crate::{
-    Auth, Containment, Output, Up, admin, backup, commands, home, housekeeping, machine, shards, status,
+    Auth, Containment, Output, Up, admin, backup, commands, events, home, housekeeping, machine, shards,
+    status,
 };
 
 /// API calls that may wait for their turn.
@@ -71,7 +73,12 @@ pub fn up(arguments: &Up, output: Output) -> Result<()> {
     let data_dir = &arguments.address.data_dir;
     let mut quotas = Quotas::default();
     arguments.quota.iter().try_for_each(|text| quotas.set(text)).map_err(anyhow::Error::msg)?;
-    let store = Store::open(data_dir)?;
+    ondol_observe::clock::compress(arguments.time_scale);
+    let limits = ondol_store::queue::Limits {
+        events: quotas.queued_events.into(),
+        payload_bytes: quotas.queued_event_bytes,
+    };
+    let store = Store::open_with(data_dir, limits)?;
     let data_dir = data_dir.canonicalize().context("the data folder")?;
     let wanted = SocketAddr::new(arguments.address.listen, arguments.address.port);
     let listener = TcpListener::bind(wanted).map_err(|error| match error.kind() {
@@ -280,13 +287,24 @@ async fn run(arguments: &Up, output: Output, parts: Parts) -> Result<()> {
     tokio::spawn(tidy(Arc::clone(&on_demand), reported.clone(), arguments.idle_seconds.into()));
     let shared = Shared {
         on_demand: Arc::clone(&on_demand),
+        store: store.clone(),
         directory,
         gatekeeper: Arc::clone(&gatekeeper),
         usage,
         api: api_door,
         hosts: HostPolicy { names: arguments.allow_host.clone() },
     };
-    shards::start(&listener, ends, &shared, &log_sender, &Doors { stopping: stopped.clone(), open })?;
+    let doors = Doors { stopping: stopped.clone(), open };
+    let inner = shards::start(&listener, ends, &shared, &log_sender, &doors)?;
+    let services = Arc::new(services);
+    let worker = events::Parts {
+        store: store.clone(),
+        inner,
+        services: Arc::clone(&services),
+        authorizer: authorizer.clone(),
+        home: home.clone(),
+    };
+    let queue = events::start(worker, doors)?;
     // The shards have handles of their own, and close them when the server stops.
     drop(listener);
     let pages = ServerPages {
@@ -298,6 +316,7 @@ async fn run(arguments: &Up, output: Output, parts: Parts) -> Result<()> {
         logs: log_book,
         stopping: stopped.clone(),
         roles: Arc::clone(&roles),
+        queue,
     };
     let doors = (gatekeeper, Arc::clone(&roles));
     let context = Context::new(store.clone(), artifacts.clone(), home.clone(), quotas, services, doors);

@@ -2,4 +2,5 @@
 
 pub mod assignment;
 pub mod containment;
+pub mod inner;
 pub mod invocation;

@@ -1,4 +1,5 @@
-//! What must survive a restart: documents with a gapless change feed, and code by the hash of its bytes.
+//! What must survive a restart: documents with a gapless change feed, events that wait for their function, and code
+//! by the hash of its bytes.
 //!
 //! Every process keeps a mirror of all documents in memory; reads never touch the disk. A write is
 //! answered once it is on disk and in the mirror, so that callers read what they wrote.
@@ -7,6 +8,7 @@ pub mod artifacts;
 pub mod backup;
 pub mod keys;
 mod migrations;
+pub mod queue;
 mod sqlite;
 mod turns;
 
@@ -25,7 +27,7 @@ use tokio::sync::{oneshot, watch};
 pub type Revision = u64;
 
 /// Schema this build writes. An older folder is migrated at its start, a newer one refused.
-pub const SCHEMA_VERSION: u32 = 3;
+pub const SCHEMA_VERSION: u32 = 4;
 
 /// How many past changes a subscriber may be behind before it must read everything again.
 const CHANGES_KEPT: usize = 10_000;
@@ -64,6 +66,8 @@ pub enum StoreError {
     Failed(String),
     #[error("document {0} cannot be read: {1}")]
     Document(String, #[source] serde_json::Error),
+    #[error("event {0} in the queue isn't what was written: the disk or the file is damaged")]
+    DamagedEvent(queue::EventId),
     #[error("the store has stopped")]
     Stopped,
 }
@@ -197,6 +201,9 @@ pub(crate) type Commit = (Transaction, oneshot::Sender<Result<Committed, StoreEr
 
 pub(crate) enum Request {
     Commit(Commit),
+    Queue(queue::Commit),
+    /// Who asks hears of every event from now on, and of those that are there.
+    FollowEvents(oneshot::Sender<Result<queue::Followed, StoreError>>),
     /// Nothing more comes: the database is closed, and who asked is told.
     Close(oneshot::Sender<()>),
 }
@@ -211,12 +218,18 @@ pub struct Store {
     trouble: Arc<RwLock<Option<String>>>,
     /// A write failed in a way that leaves what is on the disk unknown.
     failed: Arc<AtomicBool>,
+    events: queue::Reader,
 }
 
 impl Store {
     /// Opens or makes the store in a folder, which no other process may use at the same time.
     pub fn open(folder: &Path) -> Result<Self, StoreError> {
-        sqlite::open(folder, sqlite::lock(folder)?)
+        Self::open_with(folder, queue::Limits::default())
+    }
+
+    /// The same, with limits of its own on what the queue may hold.
+    pub fn open_with(folder: &Path, limits: queue::Limits) -> Result<Self, StoreError> {
+        sqlite::open(folder, sqlite::lock(folder)?, limits)
     }
 
     /// Takes the folder for this process without looking into it.
@@ -232,6 +245,7 @@ impl Store {
 
     /// Closes the database, which brings all of it into its one file. Later commits answer that it has stopped.
     pub async fn close(&self) {
+        self.events.close();
         let (told, closed) = oneshot::channel();
         if self.requests.send(Request::Close(told)).is_ok() {
             // A writer that has ended has closed it too.

@@ -23,6 +23,10 @@ pub fn migrate(connection: &mut Connection, found: u32) -> Result<(), StoreError
              INSERT INTO history VALUES (0, 0);",
         )?;
     }
+    if found < 4 {
+        // Schema 4: there is a queue.
+        sql.execute_batch(crate::queue::TABLES)?;
+    }
     if found == 1 {
         // Schema 2: every row carries a digest of its document.
         sql.execute_batch("ALTER TABLE documents ADD COLUMN digest BLOB NOT NULL DEFAULT x''")?;
@@ -57,6 +61,9 @@ pub fn document(key: &str, bytes: &[u8]) -> Result<Vec<u8>, StoreError> {
     if envelope["schema"] == 2 {
         on_demand_too(key, &mut envelope["document"]);
         envelope["schema"] = 3.into();
+    }
+    if envelope["schema"] == 3 {
+        envelope["schema"] = 4.into();
     }
     serde_json::to_vec(&envelope).map_err(unreadable)
 }

@@ -12,9 +12,10 @@ use rusqlite::{Connection, ErrorCode, params};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 
+use crate::queue::Queue;
 use crate::{
-    Commit, Committed, Mirror, Request, Revision, SCHEMA_VERSION, Store, StoreError, Stored, Transaction,
-    migrations,
+    Committed, Mirror, Request, Revision, SCHEMA_VERSION, Store, StoreError, Stored, Transaction, migrations,
+    queue,
 };
 
 pub(crate) const DATABASE: &str = "ondol.db";
@@ -46,8 +47,10 @@ fn in_folder(folder: &Path, error: std::io::Error) -> StoreError {
     }
 }
 
-pub fn open(folder: &Path, lock: File) -> Result<Store, StoreError> {
+pub fn open(folder: &Path, lock: File, limits: queue::Limits) -> Result<Store, StoreError> {
     let (connection, mirror) = read_all(folder).map_err(|error| explained(folder, error))?;
+    let queue = Queue::load(&connection, limits).map_err(|error| explained(folder, error.into()))?;
+    let events = queue::Reader::new(folder, queue.books());
     let mirror = Arc::new(RwLock::new(mirror));
     let revision = mirror.read().map(|mirror| mirror.revision).unwrap_or_default();
     let (requests, received) = channel();
@@ -55,6 +58,7 @@ pub fn open(folder: &Path, lock: File) -> Result<Store, StoreError> {
     let (trouble, failed) = (Arc::default(), Arc::<AtomicBool>::default());
     let writer = Writer {
         connection,
+        queue,
         mirror: Arc::clone(&mirror),
         changed: changed_sender,
         trouble: Arc::clone(&trouble),
@@ -66,7 +70,7 @@ pub fn open(folder: &Path, lock: File) -> Result<Store, StoreError> {
         .name("store".into())
         .spawn(move || writer.run(&received))
         .map_err(|error| in_folder(folder, error))?;
-    Ok(Store { mirror, requests, changed, trouble, failed })
+    Ok(Store { mirror, requests, changed, trouble, failed, events })
 }
 
 /// Opens the database, brings it to this build's schema and reads it, checking every page and document.
@@ -136,6 +140,7 @@ pub(crate) fn digest(key: &str, bytes: &[u8]) -> [u8; 16] {
 
 struct Writer {
     connection: Connection,
+    queue: Queue,
     mirror: Arc<RwLock<Mirror>>,
     changed: watch::Sender<u64>,
     trouble: Arc<RwLock<Option<String>>>,
@@ -147,23 +152,49 @@ struct Writer {
     _lock: File,
 }
 
+/// What shares one write to disk.
+#[derive(Default)]
+struct Group {
+    documents: Vec<crate::Commit>,
+    events: Vec<queue::Commit>,
+}
+
+impl Group {
+    fn len(&self) -> usize {
+        self.documents.len() + self.events.len()
+    }
+}
+
+struct Outcomes {
+    documents: Vec<Committed>,
+    events: Vec<queue::Changed>,
+    queue: queue::Written,
+}
+
 impl Writer {
     fn run(mut self, requests: &Receiver<Request>) {
         let mut close = None;
         while close.is_none() {
             let Ok(first) = requests.recv() else { break };
-            let mut group = Vec::new();
+            let mut group = Group::default();
+            let mut follow = None;
             let mut next = Some(first);
             while let Some(request) = next.take() {
                 match request {
-                    Request::Commit(commit) => group.push(commit),
+                    Request::Commit(commit) => group.documents.push(commit),
+                    Request::Queue(commit) => group.events.push(commit),
+                    Request::FollowEvents(asked) => follow = Some(asked),
                     Request::Close(told) => close = Some(told),
                 }
-                if group.len() < GROUP_MAX && close.is_none() {
+                if group.len() < GROUP_MAX && close.is_none() && follow.is_none() {
                     next = requests.try_recv().ok();
                 }
             }
             self.write(group);
+            if let Some(asked) = follow {
+                // Who asked may have stopped waiting.
+                let _ = asked.send(self.queue.follow(&self.connection));
+            }
         }
         // The last connection writes the log of changes into the database and removes it.
         drop(self);
@@ -173,15 +204,39 @@ impl Writer {
 
     /// One disk write for the whole group. Each transaction is judged against the ones before it; if the
     /// disk refuses, none of them happened.
-    fn write(&mut self, group: Vec<Commit>) {
-        let mut outcomes = Vec::with_capacity(group.len());
+    fn write(&mut self, group: Group) {
+        if group.len() == 0 {
+            return;
+        }
         let written = match &self.failed {
             Some(text) => Err(StoreError::Failed(text.clone())),
-            None => self.write_all(&group, &mut outcomes).map_err(|error| refusal(&error)),
+            None => self.write_all(&group).map_err(|error| refusal(&error)),
         };
-        if written.is_ok() {
+        if let Err(StoreError::Failed(text)) = &written {
+            self.failed = Some(text.clone());
+            self.is_failed.store(true, Ordering::Relaxed);
+        }
+        let trouble = written.as_ref().err().map(ToString::to_string);
+        *self.trouble.write().unwrap_or_else(std::sync::PoisonError::into_inner) = trouble;
+        match written {
+            Ok(outcomes) => self.tell(group, outcomes),
+            Err(error) => {
+                let again = || match &error {
+                    StoreError::Refused(text) => StoreError::Refused(text.clone()),
+                    error => StoreError::Failed(error.to_string()),
+                };
+                // A caller that went away has nothing to lose.
+                group.documents.into_iter().for_each(|(_, answer)| drop(answer.send(Err(again()))));
+                group.events.into_iter().for_each(|(_, answer)| drop(answer.send(Err(again()))));
+            }
+        }
+    }
+
+    /// What is on disk is shown to everybody, and then answered.
+    fn tell(&mut self, group: Group, outcomes: Outcomes) {
+        if !group.documents.is_empty() {
             let mut mirror = self.mirror.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-            for ((transaction, _), outcome) in group.iter().zip(&outcomes) {
+            for ((transaction, _), outcome) in group.documents.iter().zip(&outcomes.documents) {
                 if let Committed::At(revision) = outcome {
                     mirror.apply(*revision, transaction);
                 }
@@ -190,32 +245,24 @@ impl Writer {
             drop(mirror);
             self.changed.send_replace(revision);
         }
-        if let Err(StoreError::Failed(text)) = &written {
-            self.failed = Some(text.clone());
-            self.is_failed.store(true, Ordering::Relaxed);
+        self.queue.tell(outcomes.queue);
+        // A caller that went away does not undo what is on disk.
+        for ((_, answer), outcome) in group.documents.into_iter().zip(outcomes.documents) {
+            let _ = answer.send(Ok(outcome));
         }
-        let trouble = written.as_ref().err().map(ToString::to_string);
-        *self.trouble.write().unwrap_or_else(std::sync::PoisonError::into_inner) = trouble;
-        let mut outcomes = outcomes.into_iter();
-        for (_, answer) in group {
-            let result = match (&written, outcomes.next()) {
-                (Ok(()), Some(outcome)) => Ok(outcome),
-                (Err(StoreError::Refused(text)), _) => Err(StoreError::Refused(text.clone())),
-                (Err(error), _) => Err(StoreError::Failed(error.to_string())),
-                (Ok(()), None) => Err(StoreError::Stopped),
-            };
-            // A caller that went away does not undo what is on disk.
-            let _ = answer.send(result);
+        for ((_, answer), outcome) in group.events.into_iter().zip(outcomes.events) {
+            let _ = answer.send(Ok(outcome));
         }
     }
 
-    fn write_all(&mut self, group: &[Commit], outcomes: &mut Vec<Committed>) -> Result<(), rusqlite::Error> {
+    fn write_all(&mut self, group: &Group) -> Result<Outcomes, rusqlite::Error> {
         // Judged on a copy of the keys this group touches, so that the mirror changes only after the commit.
         let mut touched: std::collections::BTreeMap<&str, Option<u64>> = std::collections::BTreeMap::new();
         let mirror = self.mirror.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut revision = mirror.revision;
         let sql = self.connection.transaction()?;
-        for (transaction, _) in group {
+        let mut outcomes = Outcomes { documents: Vec::new(), events: Vec::new(), queue: self.queue.begin() };
+        for (transaction, _) in &group.documents {
             let holds = transaction.preconditions.iter().all(|precondition| match precondition {
                 crate::Precondition::Absent(key) => match touched.get(key.as_str()) {
                     Some(state) => state.is_none(),
@@ -227,21 +274,28 @@ impl Writer {
                 },
             });
             if !holds {
-                outcomes.push(Committed::Conflict);
+                outcomes.documents.push(Committed::Conflict);
                 continue;
             }
             revision += 1;
             apply(&sql, revision, transaction)?;
             touched.extend(transaction.puts.iter().map(|(key, _)| (key.as_str(), Some(revision))));
             touched.extend(transaction.deletes.iter().map(|key| (key.as_str(), None)));
-            outcomes.push(Committed::At(revision));
+            outcomes.documents.push(Committed::At(revision));
         }
-        sql.execute("UPDATE history SET revision = ?1", params![revision])?;
+        if revision > mirror.revision {
+            sql.execute("UPDATE history SET revision = ?1", params![revision])?;
+        }
         drop(mirror);
+        for (change, _) in &group.events {
+            let changed = self.queue.apply(&sql, &mut outcomes.queue, change)?;
+            outcomes.events.push(changed);
+        }
+        self.queue.close(&sql, &outcomes.queue)?;
         reach("store.before-commit");
         sql.commit()?;
         reach("store.after-commit");
-        Ok(())
+        Ok(outcomes)
     }
 }
 

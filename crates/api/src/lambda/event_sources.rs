@@ -1,8 +1,8 @@
 //! Whether an event source is there, asked of the service itself where the operator says where it is, and whether
 //! the function's role may read it.
 
-use hyper::Method;
 use ondol_core::event_source_mapping::SourceKind;
+use ondol_services::Asked;
 use ondol_wire::fault::Fault;
 use serde_json::{Value, json};
 
@@ -62,11 +62,9 @@ pub async fn check(
 
 /// A message that comes back while the function still works on it would be worked on twice.
 async fn check_visibility(context: &Context, url: &str, timeout_seconds: u32) -> Result<(), Fault> {
-    let body = json!({"QueueUrl": url, "AttributeNames": ["VisibilityTimeout"]}).to_string().into_bytes();
-    let asked = (Method::POST, "/", "");
-    let target = Some("AmazonSQS.GetQueueAttributes");
-    let response =
-        context.services.call("sqs", asked, target, body, ANSWER_BYTES_MAX).await.map_err(invalid)?;
+    let body = json!({"QueueUrl": url, "AttributeNames": ["VisibilityTimeout"]});
+    let asked = Asked::json("1.0", "AmazonSQS.GetQueueAttributes", &body);
+    let response = context.services.call("sqs", asked, ANSWER_BYTES_MAX).await.map_err(invalid)?;
     let answer: Value = serde_json::from_slice(&response.body).unwrap_or_default();
     let visible =
         answer["Attributes"]["VisibilityTimeout"].as_str().and_then(|text| text.parse::<u32>().ok());
@@ -101,12 +99,9 @@ async fn ask(context: &Context, kind: SourceKind, arn: &str) -> Result<Option<St
     if !context.services.has(service) {
         return Ok(None);
     }
-    let asked = (Method::POST, "/", "");
-    let response = context
-        .services
-        .call(service, asked, Some(target), body.to_string().into_bytes(), ANSWER_BYTES_MAX)
-        .await
-        .map_err(invalid)?;
+    let version = if kind == SourceKind::Kinesis { "1.1" } else { "1.0" };
+    let asked = Asked::json(version, target, &body);
+    let response = context.services.call(service, asked, ANSWER_BYTES_MAX).await.map_err(invalid)?;
     match response.status {
         200 => {
             let answer: Value = serde_json::from_slice(&response.body).unwrap_or_default();

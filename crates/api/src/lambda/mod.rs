@@ -67,9 +67,10 @@ pub struct Registered {
 /// One list says which operations work, which function each is, and whose permission it needs.
 macro_rules! operations {
     ($($name:literal => $function:path, on $on:expr $(, stores $why:literal)?;)*) => {
-        /// The operations there are; `Invoke` has a way of its own.
+        /// The operations there are; invocations have a way of their own.
         pub const REGISTERED: &[Registered] = &[
             Registered { name: "Invoke", support: Support::Works, on: On::Function },
+            Registered { name: "InvokeAsync", support: Support::Works, on: On::Function },
             $(Registered { name: $name, support: operations!(@support $($why)?), on: $on },)*
         ];
 
@@ -153,10 +154,8 @@ operations! {
         stores "the URL is not served in this version";
     "DeleteFunctionUrlConfig" => function_urls::delete, on On::Function;
     "ListFunctionUrlConfigs" => function_urls::list, on On::Function;
-    "PutFunctionEventInvokeConfig" => event_invoke_configs::put, on On::Function,
-        stores "asynchronous invocations are refused in this version";
-    "UpdateFunctionEventInvokeConfig" => event_invoke_configs::update, on On::Function,
-        stores "asynchronous invocations are refused in this version";
+    "PutFunctionEventInvokeConfig" => event_invoke_configs::put, on On::Function;
+    "UpdateFunctionEventInvokeConfig" => event_invoke_configs::update, on On::Function;
     "GetFunctionEventInvokeConfig" => event_invoke_configs::get, on On::Function;
     "DeleteFunctionEventInvokeConfig" => event_invoke_configs::delete, on On::Function;
     "ListFunctionEventInvokeConfigs" => event_invoke_configs::list, on On::Function;
@@ -180,7 +179,7 @@ operations! {
         stores "one version of each runtime is installed at a time, and nothing updates it but its operator";
     "GetRuntimeManagementConfig" => runtime_settings::get_management, on On::Function;
     "PutFunctionRecursionConfig" => runtime_settings::put_recursion, on On::Function,
-        stores "no service here sends events round in circles yet";
+        stores "acts on events that destinations send round in circles; a loop through a function's own calls isn't seen";
     "GetFunctionRecursionConfig" => runtime_settings::get_recursion, on On::Function;
     "PublishLayerVersion" => layers::publish, on On::Layer;
     "GetLayerVersion" => layers::get, on On::LayerVersion;

@@ -1,7 +1,7 @@
 //! Deployment packages: from the request or from S3, checked, unpacked and kept by the hash of their bytes.
 
-use hyper::Method;
 use ondol_core::function::Code;
+use ondol_services::Asked;
 use ondol_store::artifacts::{ArtifactError, Pinned, UNZIPPED_BYTES_MAX, ZIPPED_BYTES_MAX};
 use ondol_wire::Blob;
 use ondol_wire::fault::Fault;
@@ -86,11 +86,7 @@ async fn fetch(context: &Context, object: S3Object) -> Result<Vec<u8>, Fault> {
         .map_or(String::new(), |version| format!("versionId={}", percent_encode(&version, false)));
     // Only what comes inside the request is bounded as zipped; a package must fit unpacked in any case.
     let limit = usize::try_from(UNZIPPED_BYTES_MAX).unwrap_or(usize::MAX);
-    let response = context
-        .services
-        .call("s3", (Method::GET, &path, &query), None, Vec::new(), limit)
-        .await
-        .map_err(invalid)?;
+    let response = context.services.call("s3", Asked::get(&path, &query), limit).await.map_err(invalid)?;
     if response.status == 200 {
         return Ok(response.body.to_vec());
     }

@@ -1,4 +1,5 @@
-//! Asking the AWS services that Ondol does not serve, at the endpoints `ondol up --service-endpoint` names.
+//! Asking the AWS services that Ondol does not serve, at the endpoints `ondol up --service-endpoint` names. Must never
+//! decide what an answer means.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,6 +14,42 @@ use ondol_wire::time::amz_date;
 use tokio::net::TcpStream;
 
 const SECONDS_MAX: u64 = 60;
+
+/// One request to a service.
+#[derive(Debug)]
+pub struct Asked<'a> {
+    method: Method,
+    path: &'a str,
+    query: &'a str,
+    target: Option<&'a str>,
+    content_type: &'static str,
+    body: Vec<u8>,
+}
+
+impl<'a> Asked<'a> {
+    /// An operation of a service that speaks JSON; `version` is 1.0 or 1.1.
+    pub fn json(version: &str, target: &'a str, body: &serde_json::Value) -> Self {
+        let content_type =
+            if version == "1.0" { "application/x-amz-json-1.0" } else { "application/x-amz-json-1.1" };
+        let (method, target, body) = (Method::POST, Some(target), body.to_string().into_bytes());
+        Self { method, path: "/", query: "", target, content_type, body }
+    }
+
+    /// An operation of a service that takes forms.
+    pub fn form(body: String) -> Self {
+        let (content_type, body) = ("application/x-www-form-urlencoded; charset=utf-8", body.into_bytes());
+        Self { method: Method::POST, path: "/", query: "", target: None, content_type, body }
+    }
+
+    pub fn get(path: &'a str, query: &'a str) -> Self {
+        Self { method: Method::GET, path, query, target: None, content_type: "", body: Vec::new() }
+    }
+
+    pub fn put(path: &'a str, body: Vec<u8>) -> Self {
+        let content_type = "application/octet-stream";
+        Self { method: Method::PUT, path, query: "", target: None, content_type, body }
+    }
+}
 
 /// Where each service is, by its signing name, and what to sign with there.
 #[derive(Clone, Default)]
@@ -71,20 +108,13 @@ impl ServiceEndpoints {
     }
 
     /// Sends one signed request; the error is a sentence for the user.
-    pub async fn call(
-        &self,
-        service: &str,
-        (method, path, query): (Method, &str, &str),
-        target: Option<&str>,
-        body: Vec<u8>,
-        limit: usize,
-    ) -> Result<Response, String> {
+    pub async fn call(&self, service: &str, asked: Asked<'_>, limit: usize) -> Result<Response, String> {
         let endpoint = self.endpoints.get(service).ok_or_else(|| {
             format!(
                 "Ondol doesn't serve {service} itself. Start it with --service-endpoint {service}=URL to use one that does."
             )
         })?;
-        let sending = self.send(endpoint, service, (method, path, query), target, body, limit);
+        let sending = self.send(endpoint, service, asked, limit);
         match tokio::time::timeout(Duration::from_secs(SECONDS_MAX), sending).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => Err(format!("{service} at {endpoint} can't be asked: {error}")),
@@ -96,11 +126,10 @@ impl ServiceEndpoints {
         &self,
         endpoint: &Uri,
         service: &str,
-        (method, path, query): (Method, &str, &str),
-        target: Option<&str>,
-        body: Vec<u8>,
+        asked: Asked<'_>,
         limit: usize,
     ) -> Result<Response, Box<dyn std::error::Error + Send + Sync>> {
+        let Asked { method, path, query, target, content_type, body } = asked;
         let host = endpoint.host().unwrap_or_default();
         let port = endpoint.port_u16().unwrap_or(80);
         let authority = format!("{host}:{port}");
@@ -119,10 +148,13 @@ impl ServiceEndpoints {
             .header("x-amz-content-sha256", hex(&sha256(&body)))
             .header("authorization", authorization);
         if let Some(target) = target {
-            request =
-                request.header("x-amz-target", target).header("content-type", "application/x-amz-json-1.1");
+            request = request.header("x-amz-target", target);
+        }
+        if !content_type.is_empty() {
+            request = request.header("content-type", content_type);
         }
         let stream = TcpStream::connect((host.trim_matches(['[', ']']), port)).await?;
+        let _ = stream.set_nodelay(true);
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         let connection = tokio::spawn(connection);
         let answered = async {
