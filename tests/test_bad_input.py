@@ -99,7 +99,7 @@ def test_payloads(server):
         404,
     )
     assert fault(client.invoke, FunctionName="bad name!")[0] == "ValidationException"
-    assert fault(client.invoke, FunctionName="payload", InvocationType="Event")[0] == "InvalidParameterValueException"
+    assert fault(client.invoke, FunctionName="payload", InvocationType="Later")[0] == "ValidationException"
 
 
 def test_an_answer_that_is_too_large(server):

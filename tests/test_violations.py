@@ -161,8 +161,14 @@ def ask(server, model, planned):
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
     found = []
     for what, values, wrong in planned:
-        connection.request(*request(server, model, values))
-        answer = connection.getresponse()
+        try:
+            connection.request(*request(server, model, values))
+            answer = connection.getresponse()
+        except (BrokenPipeError, ConnectionResetError, http.client.RemoteDisconnected):
+            # What is refused before its body was read ends its connection.
+            connection.close()
+            connection.request(*request(server, model, values))
+            answer = connection.getresponse()
         code, text = read(answer, protocol)
         right = of_names(model, wrong) or expected(wrong)
         if (answer.status, code) != (400, CODES[protocol]) or alike(text) not in right:

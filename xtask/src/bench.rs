@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use ondol_wire::sigv4::{Outgoing, sign};
 
 use crate::demo::Running;
-use crate::prepare::{packages, python, runtimes, rust_example, say, server};
+use crate::prepare::{bench_programs, packages, python, runtimes, rust_example, say, server};
 use crate::shell::{repository, run};
 
 const BODY: &str = r#"{"tag":1,"wait_ms":0}"#;
@@ -45,13 +45,7 @@ pub fn bench(arguments: &[String]) -> Result<()> {
     runtimes(&server)?;
     let python = python()?;
     say("building the limits");
-    run(Command::new(env!("CARGO")).current_dir(repository()).args([
-        "build",
-        "--quiet",
-        "--release",
-        "--package",
-        "ondol-bench",
-    ]))?;
+    bench_programs()?;
     let binaries = server.parent().context("the server has no folder")?;
     let work = std::env::temp_dir().join(format!("ondol-bench-{}", std::process::id()));
     std::fs::create_dir_all(&work)?;
@@ -81,11 +75,42 @@ pub fn bench(arguments: &[String]) -> Result<()> {
     print_table(&subjects);
     drop(running);
     control_plane(&server, binaries, &work, quick)?;
+    events(&server, binaries, &work, quick)?;
     std::fs::remove_dir_all(&work)?;
     let failed: u64 = subjects.iter().map(|subject| subject.failed).sum();
     if failed > 0 {
         bail!("{failed} requests failed; the numbers above do not count");
     }
+    Ok(())
+}
+
+/// Events of 1 KB that are acknowledged over signed HTTP, beside the same events straight into the store. Nothing works
+/// them off: there is no runtime for their function.
+fn events(server: &Path, binaries: &Path, work: &Path, quick: bool) -> Result<()> {
+    let count: u32 = if quick { 10_000 } else { 100_000 };
+    let program = binaries.join("events");
+    let empty = work.join("no-runtimes");
+    std::fs::create_dir_all(&empty)?;
+    println!("{:<40} {:>12} {:>12} {:>12}", "events of 1 KB, acknowledged/s", "c=1", "c=16", "c=64");
+    let mut rows = [("raw group commit of the store", Vec::new()), ("InvocationType Event", Vec::new())];
+    for concurrency in [1_u32, 16, 64] {
+        let count = if concurrency == 1 { count / 10 } else { count };
+        let folder = |name: &str| work.join(format!("events-{name}-{concurrency}"));
+        let (callers, count) = (concurrency.to_string(), count.to_string());
+        let raw = Command::new(&program).arg("raw").arg(folder("raw")).args([&callers, &count]).output()?;
+        let no_runtimes = format!("--runtime-dir={}", empty.display());
+        let running = Running::start_with(server, folder("server"), &[&no_runtimes])?;
+        api(binaries, &running.url, "create", 1, 1)?;
+        let words = ["send", &running.url, "bench-000000", &callers, &count];
+        let sent = Command::new(&program).args(words).output()?;
+        rows[0].1.push(number(&raw.stdout)?);
+        rows[1].1.push(number(&sent.stdout).context("sending events")?);
+    }
+    for (name, rates) in &rows {
+        println!("{name:<40} {:>12.0} {:>12.0} {:>12.0}", rates[0], rates[1], rates[2]);
+    }
+    let ratio = |place: usize| rows[1].1[place] / rows[0].1[place];
+    println!("{:<40} {:>12.2} {:>12.2} {:>12.2}", "acknowledged beside raw", ratio(0), ratio(1), ratio(2));
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use crate::prepare::{python, runtimes, rust_example, say, target};
+use crate::prepare::{bench_programs, packages, python, runtimes, rust_example, say, server, target, teller};
 use crate::shell::{repository, run};
 
 /// Builds the server with its failpoints, which no other build has.
@@ -44,4 +44,33 @@ pub fn crash(arguments: &[String]) -> Result<()> {
         .env("ONDOL_BIN", server)
         .env("ONDOL_RUST_EXAMPLE", example)
         .env("PYTHONDONTWRITEBYTECODE", "1"))
+}
+
+/// Kills under events, and power cuts. Arguments: `--kills N`, `--events N`, `--cuts N`, `--seed N`.
+pub fn crash_async(arguments: &[String]) -> Result<()> {
+    let careful = server()?;
+    let careless = server_with_failpoints()?;
+    let (programs, teller, example) = (bench_programs()?, teller()?, rust_example()?);
+    runtimes(&careful)?;
+    packages(&[("mkfs.btrfs", "btrfs-progs"), ("mkfs.ext4", "e2fsprogs")])?;
+    let python = python()?;
+    let of = |names: &[&str]| {
+        let pairs = arguments.chunks(2).filter(|pair| names.contains(&pair[0].as_str()));
+        pairs.flatten().cloned().collect::<Vec<String>>()
+    };
+    let script = |name: &str, server: &PathBuf, words: Vec<String>| {
+        run(Command::new(&python)
+            .current_dir(repository().join("tests"))
+            .arg(name)
+            .args(words)
+            .env("ONDOL_BIN", server)
+            .env("ONDOL_RUST_EXAMPLE", &example)
+            .env("ONDOL_TELLER", &teller)
+            .env("ONDOL_EVENTS_BENCH", programs.join("events"))
+            .env("PYTHONDONTWRITEBYTECODE", "1"))
+    };
+    say("killing it under events");
+    script("crash_async.py", &careful, of(&["--kills", "--events", "--seed"]))?;
+    say("cutting its power");
+    script("power_cut.py", &careless, of(&["--cuts", "--seed"]))
 }

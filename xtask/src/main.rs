@@ -19,6 +19,8 @@ usage: cargo xtask COMMAND
   prepare                       what `cargo test` needs from elsewhere; prints the variables to set
   crash [--kills N] [--lives N] [--write]
                                 kill the server at every point and at random; the page of docs/operate
+  crash-async [--kills N] [--events N] [--cuts N]
+                                the same under events, and power cuts: nothing acknowledged is lost
   fuzz [SECONDS]                each fuzz target for a while, 60 s unless given
   dist                          a static binary, a tarball and a Debian package in target/dist
   bench [--quick]               Ondol beside its limits, interleaved in one run
@@ -35,6 +37,7 @@ fn main() {
             prepare::prepare().map(|python| println!("export ONDOL_PYTHON={}", python.display()))
         }
         Some("crash") => crash::crash(rest),
+        Some("crash-async") => crash::crash_async(rest),
         Some("fuzz") => fuzz::fuzz(rest),
         Some("dist") => dist::dist().map(drop),
         Some("bench") => bench::bench(rest),

@@ -73,6 +73,18 @@ pub fn server() -> Result<PathBuf> {
     Ok(target().join("release/ondol"))
 }
 
+/// Builds the limits and clients of the bench in release mode; gives their folder.
+pub fn bench_programs() -> Result<PathBuf> {
+    run(Command::new(env!("CARGO")).current_dir(repository()).args([
+        "build",
+        "--quiet",
+        "--release",
+        "--package",
+        "ondol-bench",
+    ]))?;
+    Ok(target().join("release"))
+}
+
 pub fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository().join("target"), PathBuf::from)
 }
@@ -87,11 +99,20 @@ pub fn extension_example() -> Result<PathBuf> {
     example("extension", "lifecycle")
 }
 
+/// Builds the function that tells of its executions.
+pub fn teller() -> Result<PathBuf> {
+    built_alone("tests/teller", "teller")
+}
+
 fn example(folder: &str, program: &str) -> Result<PathBuf> {
-    say(&format!("building examples/{folder} (release)"));
+    built_alone(&format!("examples/{folder}"), program)
+}
+
+fn built_alone(folder: &str, program: &str) -> Result<PathBuf> {
+    say(&format!("building {folder} (release)"));
     let target = target().join("examples");
     run(Command::new(env!("CARGO"))
-        .current_dir(repository().join("examples").join(folder))
+        .current_dir(repository().join(folder))
         .env("CARGO_TARGET_DIR", &target)
         .args(["build", "--quiet", "--release", "--locked"]))?;
     Ok(target.join("release").join(program))

@@ -55,6 +55,7 @@ pub fn test() -> Result<()> {
         .env("ONDOL_BIN", &server)
         .env("PYTHONDONTWRITEBYTECODE", "1"))?;
     crash::crash(&["--kills", "20", "--lives", "300"].map(str::to_owned))?;
+    crash::crash_async(&[])?;
     fuzz::fuzz(&[])?;
     bench::bench(&["--quick".to_owned()])?;
     say(&format!("all passed in {} s", started.elapsed().as_secs()));

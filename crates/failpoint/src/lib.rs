@@ -7,6 +7,21 @@
 /// Variables that a server hands on to its launcher.
 pub const VARIABLES: [&str; 2] = ["ONDOL_CRASH_AT", "ONDOL_CRASH_TRACE"];
 
+/// How carefully the store writes, where a test of power cuts has it written carelessly to see that it loses.
+#[cfg(not(feature = "active"))]
+pub fn synchronous() -> &'static str {
+    "FULL"
+}
+
+#[cfg(feature = "active")]
+pub fn synchronous() -> &'static str {
+    match std::env::var("ONDOL_STORE_SYNCHRONOUS").as_deref() {
+        Ok("NORMAL") => "NORMAL",
+        Ok("OFF") => "OFF",
+        _ => "FULL",
+    }
+}
+
 #[cfg(not(feature = "active"))]
 #[inline(always)]
 pub fn reach(_name: &str) {}

@@ -58,6 +58,13 @@ impl Way {
         (!rest.is_empty() && !rest.contains('/')).then(|| (way, ondol_wire::uri::percent_decode(rest)))
     }
 
+    fn operation(self) -> &'static str {
+        match self {
+            Self::Invoke => "Invoke",
+            Self::InvokeAsync => "InvokeAsync",
+        }
+    }
+
     /// The largest event that may come this way.
     fn event_bytes_max(self) -> usize {
         if self == Self::InvokeAsync { INVOKE_ASYNC_BYTES_MAX } else { EVENT_BYTES_MAX }
@@ -190,7 +197,7 @@ fn accept<D>(
     let (parts, body) = request.into_parts();
     let head = shard.gatekeeper.head(&HeaderView(&parts.headers), parts.uri.query().unwrap_or(""))?;
     let header = |name| parts.headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-    check_names(function, &parts)?;
+    check_names(way, function, &parts, !body.is_end_stream())?;
     let kind = match header("x-amz-invocation-type") {
         _ if way == Way::InvokeAsync => InvocationType::Event,
         Some("DryRun") => InvocationType::DryRun,
@@ -307,7 +314,7 @@ fn may_invoke<D>(
 }
 
 /// The model's constraints on the head; the generic validator words what is wrong with it.
-fn check_names(function: &str, parts: &Parts) -> Result<(), Fault> {
+fn check_names(way: Way, function: &str, parts: &Parts, has_body: bool) -> Result<(), Fault> {
     let plain = |text: &str| {
         !text.is_empty()
             && text.len() <= 64
@@ -317,15 +324,19 @@ fn check_names(function: &str, parts: &Parts) -> Result<(), Fault> {
     let has = |name| parts.headers.contains_key(name);
     let unusual =
         ["x-amz-invocation-type", "x-amz-log-type", "x-amz-tenant-id", "x-amz-durable-execution-name"];
-    if plain(function) && query.is_empty() && !unusual.into_iter().any(has) {
+    let is_usual = plain(function) && query.is_empty() && !unusual.into_iter().any(has);
+    if is_usual && (has_body || way == Way::Invoke) {
         return Ok(());
     }
-    let Some(operation) = SERVICE.operation("Invoke") else { return Ok(()) };
+    let Some(operation) = SERVICE.operation(way.operation()) else { return Ok(()) };
     let matched = (operation, vec![("FunctionName", function.to_owned())]);
     let headers = HeaderView(&parts.headers);
     let header = |name: &str| ondol_wire::sigv4::Headers::get(&headers, name);
+    let mut input = read_members(&SERVICE, &matched, query, header, b"")?;
     // The payload is the whole body, and is looked at when it is here.
-    let input = read_members(&SERVICE, &matched, query, header, b"")?;
+    if way == Way::InvokeAsync && has_body {
+        input.insert("InvokeArgs".into(), "".into());
+    }
     operation.input.map_or(Ok(()), |shape| ondol_wire::validate::validate(&SERVICE, shape, &input))
 }
 

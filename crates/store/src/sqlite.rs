@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, RwLock};
 
-use ondol_failpoint::reach;
+use ondol_failpoint::{reach, synchronous};
 use rusqlite::{Connection, ErrorCode, params};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
@@ -77,7 +77,7 @@ pub fn open(folder: &Path, lock: File, limits: queue::Limits) -> Result<Store, S
 fn read_all(folder: &Path) -> Result<(Connection, Mirror), StoreError> {
     let mut connection = Connection::open(folder.join(DATABASE))?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
-    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "synchronous", synchronous())?;
     let found: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     if found > SCHEMA_VERSION {
         return Err(StoreError::Newer { folder: folder.to_owned(), found, known: SCHEMA_VERSION });
