@@ -53,6 +53,8 @@ class World:
         atexit.register(lambda: self.server.process.poll() is None and self.server.process.kill())
         self.model = {}
         self.asked = None
+        # Events of the function `d` that were acknowledged.
+        self.accepted = 0
 
     # --- talking to a server that may die at any moment
 
@@ -212,6 +214,15 @@ class World:
             found += [f"group {group}" for group in Path("/sys/fs/cgroup").glob(f"*/ondol/{server_id}")]
         return found
 
+    def events_ended(self):
+        """Every acknowledged event is in the books, and nothing waits."""
+        try:
+            asked = subprocess.run([BIN, "queue", "--json", "--port", str(self.server.port)], capture_output=True, text=True, check=True)
+        except subprocess.CalledProcessError as error:
+            self.died(error)
+        rows = {row["function"]: row for row in json.loads(asked.stdout)["functions"]}
+        return all(row["queued"] == 0 for row in rows.values()) and rows.get("d", {"accepted": 0})["accepted"] >= self.accepted
+
     def packages_are_those_needed(self):
         # The hashes the API shows are base64, the files' names hex.
         import base64
@@ -309,6 +320,20 @@ def on_demand(world):
     assert "FunctionError" not in answered, answered["Payload"].read()
 
 
+def event(world):
+    """An event, whose outcome goes to another function."""
+    config = {"OnSuccess": {"Destination": "arn:aws:lambda:us-east-1:000000000000:function:f"}}
+    world.call("put_function_event_invoke_config", FunctionName="d", DestinationConfig=config)
+    grant = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "lambda:InvokeFunction", "Resource": "*"}]}
+    try:
+        world.server.make_client("iam").put_role_policy(RoleName="r", PolicyName="invoke", PolicyDocument=json.dumps(grant))
+    except BotoCoreError as error:
+        world.died(error)
+    world.call("invoke", FunctionName="d", InvocationType="Event", Payload=json.dumps({"tag": "e", "wait_ms": 0}))
+    world.accepted = 1
+    wait(world.events_ended, "the event to end")
+
+
 def delete_on_demand(world):
     world.change(("function", "d"), None, "delete_function", FunctionName="d")
 
@@ -363,6 +388,7 @@ LIFE = [
     ("publish a numbered version", lambda w: publish(w, "f", "1")),
     ("an environment dies: replace", kill_environment),
     ("a Lambda (default) function", on_demand),
+    ("an event to it", event),
     ("delete it", delete_on_demand),
     ("deactivate", lambda w: scale(w, "f", 0, 0)),
     ("reactivate", lambda w: scale(w, "f", 1, 2)),
@@ -449,6 +475,7 @@ def crash_at(point, scenario):
     # Processes end with the dead, not with the next start's sweep.
     wait(lambda: not world.processes(), f"the dead server's processes to end: {world.processes()}", 10)
     outcome, millis = world.restart()
+    wait(world.events_ended, "every acknowledged event to end")
     wait(lambda: not world.orphans(), f"nothing to be left: {world.orphans()}")
     wait(world.packages_are_those_needed, "the packages to be those needed")
     if ("function", "f") in world.model:

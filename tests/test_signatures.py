@@ -106,7 +106,9 @@ def test_a_presigned_url_that_expired(server):
 
     assert asked(600).status == 200
     status, code, text = asked(30).error()
-    assert (status, code) == (403, "InvalidSignatureException") and text.startswith(f"Signature expired: {stamp()[:9]}")
+    assert (status, code) == (403, "InvalidSignatureException")
+    # The day may have changed meanwhile.
+    assert re.match(r"Signature expired: \d{8}T\d{6}Z is now earlier than \d{8}T\d{6}Z", text), text
 
 
 def test_a_client_with_a_session_token(server, reader):

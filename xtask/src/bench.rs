@@ -58,11 +58,15 @@ pub fn bench(arguments: &[String]) -> Result<()> {
     run(Command::new(python).arg(repository().join("bench/deploy.py")).arg(&running.url).arg(&example))?;
 
     let path = "/2015-03-31/functions/bench/invocations";
-    let plain = script(&work, "plain", &[])?;
+    let plain = script(&work, "plain", BODY, &[])?;
     let mut subjects = [
         Subject::new("nginx → the function as an HTTP server", plain.clone(), format!("http://{front}/")),
         Subject::new("bare Runtime API exchange", plain, format!("http://{bare}/")),
-        Subject::new("Ondol", signed(&work, &running.url, path)?, format!("{}{path}", running.url)),
+        Subject::new(
+            "Ondol",
+            signed(&work, &running.url, path, BODY, "RequestResponse")?,
+            format!("{}{path}", running.url),
+        ),
     ];
     say(&format!("measuring: {repetitions} repetitions of {seconds} s, interleaved"));
     for _ in 0..repetitions {
@@ -87,29 +91,37 @@ pub fn bench(arguments: &[String]) -> Result<()> {
 /// Events of 1 KB that are acknowledged over signed HTTP, beside the same events straight into the store. Nothing works
 /// them off: there is no runtime for their function.
 fn events(server: &Path, binaries: &Path, work: &Path, quick: bool) -> Result<()> {
-    let count: u32 = if quick { 10_000 } else { 100_000 };
-    let program = binaries.join("events");
+    let (count, seconds) = if quick { (20_000, 1) } else { (200_000, 5) };
     let empty = work.join("no-runtimes");
     std::fs::create_dir_all(&empty)?;
+    let body = format!(r#"{{"text":"{}"}}"#, "x".repeat(1_000));
+    let path = "/2015-03-31/functions/bench-000000/invocations";
     println!("{:<40} {:>12} {:>12} {:>12}", "events of 1 KB, acknowledged/s", "c=1", "c=16", "c=64");
-    let mut rows = [("raw group commit of the store", Vec::new()), ("InvocationType Event", Vec::new())];
+    let (mut raw, mut acknowledged) = (Vec::new(), Vec::new());
     for concurrency in [1_u32, 16, 64] {
         let count = if concurrency == 1 { count / 10 } else { count };
         let folder = |name: &str| work.join(format!("events-{name}-{concurrency}"));
-        let (callers, count) = (concurrency.to_string(), count.to_string());
-        let raw = Command::new(&program).arg("raw").arg(folder("raw")).args([&callers, &count]).output()?;
+        let limit = Command::new(binaries.join("events"))
+            .arg("raw")
+            .arg(folder("raw"))
+            .args([concurrency.to_string(), count.to_string()])
+            .output()?;
+        raw.push(number(&limit.stdout)?);
         let no_runtimes = format!("--runtime-dir={}", empty.display());
         let running = Running::start_with(server, folder("server"), &[&no_runtimes])?;
         api(binaries, &running.url, "create", 1, 1)?;
-        let words = ["send", &running.url, "bench-000000", &callers, &count];
-        let sent = Command::new(&program).args(words).output()?;
-        rows[0].1.push(number(&raw.stdout)?);
-        rows[1].1.push(number(&sent.stdout).context("sending events")?);
+        let script = signed(work, &running.url, path, &body, "Event")?;
+        let mut subject = Subject::new("events", script, format!("{}{path}", running.url));
+        subject.measure(concurrency, seconds)?;
+        if subject.failed > 0 {
+            bail!("{} events weren't acknowledged", subject.failed);
+        }
+        acknowledged.push(subject.median(concurrency));
     }
-    for (name, rates) in &rows {
+    for (name, rates) in [("raw group commit of the store", &raw), ("InvocationType Event", &acknowledged)] {
         println!("{name:<40} {:>12.0} {:>12.0} {:>12.0}", rates[0], rates[1], rates[2]);
     }
-    let ratio = |place: usize| rows[1].1[place] / rows[0].1[place];
+    let ratio = |place: usize| acknowledged[place] / raw[place];
     println!("{:<40} {:>12.2} {:>12.2} {:>12.2}", "acknowledged beside raw", ratio(0), ratio(1), ratio(2));
     Ok(())
 }
@@ -291,8 +303,8 @@ fn function(example: &Path, runtime_api: &str) -> Result<Child> {
         .context("starting the function")
 }
 
-fn script(work: &Path, name: &str, headers: &[(&str, String)]) -> Result<PathBuf> {
-    let mut text = format!("wrk.method = \"POST\"\nwrk.body = '{BODY}'\n");
+fn script(work: &Path, name: &str, body: &str, headers: &[(&str, String)]) -> Result<PathBuf> {
+    let mut text = format!("wrk.method = \"POST\"\nwrk.body = '{body}'\n");
     for (name, value) in headers {
         text.push_str(&format!("wrk.headers[\"{name}\"] = \"{value}\"\n"));
     }
@@ -302,12 +314,16 @@ fn script(work: &Path, name: &str, headers: &[(&str, String)]) -> Result<PathBuf
 }
 
 /// One signature serves the whole run: it stays valid for five minutes, and every request is checked anew.
-fn signed(work: &Path, url: &str, path: &str) -> Result<PathBuf> {
+fn signed(work: &Path, url: &str, path: &str, body: &str, kind: &str) -> Result<PathBuf> {
     let host = url.trim_start_matches("http://");
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs();
     let stamp = ondol_wire::time::amz_date(i64::try_from(now)?);
-    let body = BODY.as_bytes();
-    let outgoing = Outgoing { method: "POST", path, query: "", host, stamp: &stamp, body };
+    let outgoing = Outgoing { method: "POST", path, query: "", host, stamp: &stamp, body: body.as_bytes() };
     let authorization = sign(&outgoing, ("test", "test"), ("us-east-1", "lambda"));
-    script(work, "signed", &[("X-Amz-Date", stamp.clone()), ("Authorization", authorization)])
+    let headers = [
+        ("X-Amz-Date", stamp.clone()),
+        ("X-Amz-Invocation-Type", kind.to_owned()),
+        ("Authorization", authorization),
+    ];
+    script(work, kind, body, &headers)
 }

@@ -1,7 +1,6 @@
 //! Events over signed HTTP by many connections at once, and their limit: the same events straight into the store.
 //!
 //! usage: events raw FOLDER CONCURRENCY COUNT            prints events a second
-//!        events send URL FUNCTION CONCURRENCY COUNT     prints acknowledged events a second
 //!        events told @FILE FUNCTION CONCURRENCY COUNT RATE
 //! `told` goes on while servers die: it reads their URL from a file before each connection, keeps to a rate, and
 //! prints the id of every event as soon as it is acknowledged. One in fifty fails once, one in a hundred always.
@@ -87,28 +86,8 @@ async fn raw(folder: &str, concurrency: usize, count: usize) -> Result<f64, Fail
     for writer in writers {
         writer.await??;
     }
-    Ok(rate(count, started))
-}
-
-async fn send(url: &str, function: &str, concurrency: usize, count: usize) -> Result<f64, Failure> {
-    let started = Instant::now();
-    let mut writers = Vec::new();
-    for writer in 0..concurrency {
-        let (mut client, function) = (Client::connect(url).await?, function.to_owned());
-        writers.push(tokio::spawn(async move {
-            for number in (writer..count).step_by(concurrency) {
-                let (status, _) = client.send(&function, payload(number, 0)).await?;
-                if status != 202 {
-                    return Err(Failure::from(format!("an event was answered {status}")));
-                }
-            }
-            Ok::<(), Failure>(())
-        }));
-    }
-    for writer in writers {
-        writer.await??;
-    }
-    Ok(rate(count, started))
+    #[allow(clippy::cast_precision_loss)]
+    Ok(count as f64 / started.elapsed().as_secs_f64())
 }
 
 async fn told(
@@ -161,11 +140,6 @@ async fn connect(file: &str) -> Result<Client, Failure> {
     Client::connect(&std::fs::read_to_string(file)?).await
 }
 
-#[allow(clippy::cast_precision_loss)]
-fn rate(count: usize, started: Instant) -> f64 {
-    count as f64 / started.elapsed().as_secs_f64()
-}
-
 fn main() -> Result<(), Failure> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
@@ -175,14 +149,11 @@ fn main() -> Result<(), Failure> {
             ["raw", folder, concurrency, count] => {
                 println!("{:.0}", raw(folder, concurrency.parse()?, count.parse()?).await?);
             }
-            ["send", url, function, concurrency, count] => {
-                println!("{:.0}", send(url, function, concurrency.parse()?, count.parse()?).await?);
-            }
             ["told", file, function, concurrency, count, rate] => {
                 let file = file.trim_start_matches('@');
                 told(file, function, concurrency.parse()?, count.parse()?, rate.parse()?).await?;
             }
-            _ => return Err(Failure::from("events raw|send|told …")),
+            _ => return Err(Failure::from("events raw|told …")),
         }
         Ok(())
     })

@@ -321,10 +321,15 @@ fn check_names(way: Way, function: &str, parts: &Parts, has_body: bool) -> Resul
             && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
     };
     let query = parts.uri.query().unwrap_or("");
-    let has = |name| parts.headers.contains_key(name);
-    let unusual =
-        ["x-amz-invocation-type", "x-amz-log-type", "x-amz-tenant-id", "x-amz-durable-execution-name"];
-    let is_usual = plain(function) && query.is_empty() && !unusual.into_iter().any(has);
+    let is_one_of = |name, values: &[&str]| {
+        parts.headers.get(name).is_none_or(|value: &HeaderValue| values.iter().any(|known| value == known))
+    };
+    let is_usual = plain(function)
+        && query.is_empty()
+        && is_one_of("x-amz-invocation-type", &["Event", "RequestResponse", "DryRun"])
+        && is_one_of("x-amz-log-type", &["None", "Tail"])
+        && is_one_of("x-amz-tenant-id", &[])
+        && is_one_of("x-amz-durable-execution-name", &[]);
     if is_usual && (has_body || way == Way::Invoke) {
         return Ok(());
     }
