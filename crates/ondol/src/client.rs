@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Empty};
-use hyper::Request;
+use http_body_util::{BodyExt as _, Full};
+use hyper::client::conn::http1::SendRequest;
+use hyper::header::HeaderMap;
+use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
 use ondol_wire::sigv4::{Outgoing, sign};
 
@@ -54,26 +56,68 @@ impl Server {
     }
 
     async fn ask(&self, path: &str, query: &str) -> Result<serde_json::Value> {
-        let stream =
-            tokio::net::TcpStream::connect(self.address).await.map_err(|_| NoServer(self.address))?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-        tokio::spawn(connection);
-        let host = self.address.to_string();
-        let stamp = ondol_wire::time::amz_date(ondol_observe::clock::epoch_millis() / 1_000);
-        let outgoing = Outgoing { method: "GET", path, query, host: &host, stamp: &stamp, body: b"" };
-        let authorization = sign(&outgoing, (&self.key.0, &self.key.1), ("us-east-1", "lambda"));
-        let target = if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") };
-        let request = Request::get(target)
-            .header("host", &host)
-            .header("x-amz-date", &stamp)
-            .header("authorization", authorization)
-            .body(Empty::<Bytes>::new())?;
-        let response = sender.send_request(request).await?;
-        let status = response.status();
-        let body = response.into_body().collect().await?.to_bytes();
-        if !status.is_success() {
+        let call = Call { method: Method::GET, path, query, headers: &[], body: Bytes::new() };
+        let Answer { status, body, .. } = self.connect().await?.send(&call).await?;
+        if !(200..300).contains(&status) {
             bail!("the server refused ({status}): {}", String::from_utf8_lossy(&body));
         }
         Ok(serde_json::from_slice(&body)?)
+    }
+
+    pub async fn connect(&self) -> Result<Connection> {
+        let stream =
+            tokio::net::TcpStream::connect(self.address).await.map_err(|_| NoServer(self.address))?;
+        stream.set_nodelay(true)?;
+        let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        tokio::spawn(connection);
+        Ok(Connection { sender, host: self.address.to_string(), key: self.key.clone() })
+    }
+}
+
+/// A request to the server, which is signed as it is sent.
+#[derive(Debug)]
+pub struct Call<'a> {
+    pub method: Method,
+    pub path: &'a str,
+    pub query: &'a str,
+    pub headers: &'a [(&'static str, String)],
+    pub body: Bytes,
+}
+
+pub struct Answer {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+/// One connection, for one request after the other.
+pub struct Connection {
+    sender: SendRequest<Full<Bytes>>,
+    host: String,
+    key: (String, String),
+}
+
+impl Connection {
+    pub async fn send(&mut self, call: &Call<'_>) -> Result<Answer> {
+        let Call { method, path, query, headers, body } = call;
+        let stamp = ondol_wire::time::amz_date(ondol_observe::clock::epoch_millis() / 1_000);
+        let outgoing =
+            Outgoing { method: method.as_str(), path, query, host: &self.host, stamp: &stamp, body };
+        let authorization = sign(&outgoing, (&self.key.0, &self.key.1), ("us-east-1", "lambda"));
+        let target = if query.is_empty() { (*path).to_owned() } else { format!("{path}?{query}") };
+        let mut request = Request::builder()
+            .method(method)
+            .uri(target)
+            .header("host", &self.host)
+            .header("x-amz-date", &stamp)
+            .header("authorization", authorization);
+        for (name, value) in *headers {
+            request = request.header(*name, value);
+        }
+        self.sender.ready().await?;
+        let response = self.sender.send_request(request.body(Full::new(body.clone()))?).await?;
+        let (parts, body) = response.into_parts();
+        let body = body.collect().await?.to_bytes();
+        Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, body })
     }
 }

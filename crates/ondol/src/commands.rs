@@ -54,7 +54,7 @@ pub fn reachable(listen: IpAddr) -> IpAddr {
 }
 
 /// Prints a page as JSON or as people read it.
-fn show(output: Output, page: &Value, text: impl FnOnce() -> String) -> Result<()> {
+pub fn show(output: Output, page: &Value, text: impl FnOnce() -> String) -> Result<()> {
     use std::io::Write as _;
     let mut out = std::io::stdout().lock();
     let written = if output.json {

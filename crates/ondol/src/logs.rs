@@ -73,7 +73,7 @@ fn print(out: &mut impl std::io::Write, event: &Value, output: Output) -> std::i
 
 /// A message as a terminal may get it. The function wrote it: what would steer the terminal is shown by its code
 /// instead, and further lines are indented, so that none looks like an entry of its own.
-fn plain(message: &str, for_terminal: bool) -> Cow<'_, str> {
+pub fn plain(message: &str, for_terminal: bool) -> Cow<'_, str> {
     if !for_terminal || !message.contains(|c: char| c.is_control() && c != '\t') {
         return Cow::Borrowed(message);
     }

@@ -12,6 +12,7 @@ mod events;
 mod explain;
 mod home;
 mod housekeeping;
+mod invoke;
 mod logs;
 mod machine;
 mod pages;
@@ -66,6 +67,8 @@ enum Command {
     Logs(Logs),
     /// Say why a function is not ready: the chain of reasons down to the runtime's own error.
     Explain(Explain),
+    /// Invoke a function: once, or many times at once with a histogram of how long it took.
+    Invoke(Invoke),
     /// Show the events that wait for their functions, and the books of those that did.
     Queue(Queue),
     /// Look at everything the server needs of this machine; say how to mend what is missing.
@@ -228,6 +231,32 @@ struct Explain {
 }
 
 #[derive(Debug, Args)]
+struct Invoke {
+    /// The function, with `:VERSION` or `:ALIAS` that one; or its ARN
+    function: String,
+    /// File with the payload; `-` is standard input. `{}` unless given
+    #[arg(long, short, value_name = "FILE", conflicts_with = "data")]
+    payload: Option<PathBuf>,
+    /// The payload itself
+    #[arg(long, short, value_name = "JSON")]
+    data: Option<String>,
+    /// Asynchronously: the event is queued, and nothing waits for its answer
+    #[arg(long)]
+    event: bool,
+    /// Also show the last 4 KB of what it wrote
+    #[arg(long, conflicts_with = "event")]
+    tail: bool,
+    /// Requests at the same time
+    #[arg(long, short, value_name = "N", default_value_t = 1, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=4_096))]
+    concurrency: usize,
+    /// Requests in all
+    #[arg(long, short = 'n', value_name = "M", default_value_t = 1, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=10_000_000))]
+    requests: usize,
+    #[command(flatten)]
+    address: Address,
+}
+
+#[derive(Debug, Args)]
 struct Queue {
     /// Only this function, with its events one by one
     function: Option<String>,
@@ -323,6 +352,7 @@ fn main() -> ExitCode {
         Command::Status(address) => commands::status(&address, output),
         Command::Logs(arguments) => logs::logs(&arguments, output),
         Command::Explain(arguments) => commands::explain(&arguments, output),
+        Command::Invoke(arguments) => invoke::invoke(&arguments, output),
         Command::Queue(arguments) => commands::queue(&arguments, output),
         Command::Doctor(arguments) => commands::doctor(&arguments, output),
         Command::Backup(Backup { file, data_dir }) => commands::backup(&data_dir, &file, output),
