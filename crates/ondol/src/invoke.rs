@@ -246,8 +246,12 @@ fn histogram(sorted: &[f64]) -> Vec<Value> {
     let bounds = [1.0, 2.0, 5.0].map(|step| (-3..7).map(move |power| step * 10_f64.powi(power)));
     let mut bounds: Vec<f64> = bounds.into_iter().flatten().filter(|bound| bound >= least).collect();
     bounds.sort_by(f64::total_cmp);
-    let last = bounds.iter().position(|bound| bound >= most).unwrap_or(bounds.len() - 1);
-    let bounds = &bounds[..=last];
+    let last = bounds.iter().position(|bound| bound >= most);
+    bounds.truncate(last.map_or(bounds.len(), |last| last + 1));
+    if last.is_none() {
+        bounds.push(*most);
+    }
+    // The first row holds what is below it too.
     let skipped = bounds.len().saturating_sub(ROWS_MAX);
     let mut before = 0;
     bounds[skipped..]
