@@ -18,7 +18,9 @@ use ondol_observe::clock;
 use ondol_observe::platform::{self, Level, Status};
 use ondol_protocol::assignment::EnvironmentAssignment;
 use ondol_protocol::containment::{Exit, Process};
-use ondol_protocol::invocation::{Invocation, Refused, Reply, ReplyBody};
+use ondol_protocol::invocation::{
+    Invocation, Refused, Reply, ReplyBody, ReplyStream, StreamEnd, StreamLimits,
+};
 use serde_json::json;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -79,8 +81,36 @@ struct ParkedPoll {
     connection: Rc<OwnedFd>,
 }
 
+/// Where a caller waits.
+enum Ear {
+    /// For its whole answer.
+    Answer(oneshot::Sender<Result<Reply, Refused>>),
+    /// For the end of a stream it already reads.
+    StreamEnd(oneshot::Sender<StreamEnd>),
+}
+
+impl Ear {
+    /// The caller may have gone away; the function ran all the same.
+    fn tell(self, function_error: Option<&'static str>, body: Bytes, log_tail: Option<String>) {
+        match self {
+            Self::Answer(reply) => drop(reply.send(Ok(Reply::whole(function_error, body, log_tail)))),
+            Self::StreamEnd(end) => {
+                let error = function_error.map(|_| body);
+                drop(end.send(StreamEnd { error, log_tail }));
+            }
+        }
+    }
+
+    /// It never reached the function.
+    fn refuse(self, cause: ThrottleCause) {
+        if let Self::Answer(reply) = self {
+            let _ = reply.send(Err(Refused(cause)));
+        }
+    }
+}
+
 struct Caller {
-    reply: oneshot::Sender<Result<Reply, Refused>>,
+    reply: Ear,
     invocation: Invocation,
     /// When the runtime got it; before that it may still go elsewhere.
     handed_at: Option<WallTime>,
@@ -260,7 +290,9 @@ impl Host {
         let (reply, answered) = oneshot::channel();
         let request = invocation.request;
         let timeout_millis = invocation.timeout_millis;
-        self.callers.borrow_mut().insert(request, Caller { reply, invocation, handed_at: None });
+        self.callers
+            .borrow_mut()
+            .insert(request, Caller { reply: Ear::Answer(reply), invocation, handed_at: None });
         self.handle(Event::Invoke { request, timeout_millis });
         answered
     }
@@ -392,6 +424,33 @@ impl Host {
         self.slots.borrow().is_held(request)
     }
 
+    /// How much the caller of an invocation takes while it is being written; none if it waits for the whole.
+    pub fn stream_limits(&self, request: RequestId) -> Option<StreamLimits> {
+        self.callers.borrow().get(&request)?.invocation.stream
+    }
+
+    /// Begins to stream an answer. None if its caller has been answered, or reads already.
+    pub fn begin_stream(&self, request: RequestId, content_type: String) -> Option<mpsc::Sender<Bytes>> {
+        let mut callers = self.callers.borrow_mut();
+        let caller = callers.get_mut(&request)?;
+        if !matches!(caller.reply, Ear::Answer(_)) {
+            return None;
+        }
+        let (writer, stream) = ReplyStream::new();
+        let before = std::mem::replace(&mut caller.reply, Ear::StreamEnd(writer.end));
+        let reply = Reply {
+            function_error: None,
+            content_type: Some(content_type),
+            body: ReplyBody::Stream(stream),
+            log_tail: None,
+        };
+        if let Ear::Answer(waiting) = before {
+            // A caller that went away does not stop the function.
+            let _ = waiting.send(Ok(reply));
+        }
+        Some(writer.chunks)
+    }
+
     /// The runtime's answer to an invocation; its slot is free when this returns.
     pub fn answer(&self, request: RequestId, function_error: Option<&'static str>, body: Bytes) -> Answer {
         let mut effects = Vec::new();
@@ -468,7 +527,7 @@ impl Host {
                 self.platform_error.set(PLATFORM_ERRORS.iter().find(|known| **known == error_type).copied());
                 self.reply(request, Some("Unhandled"), error_body(error_type, &message), Status::Failure);
             } else if let Some(caller) = self.callers.borrow_mut().remove(&request) {
-                let _ = caller.reply.send(Err(Refused(ThrottleCause::Concurrency)));
+                caller.reply.refuse(ThrottleCause::Concurrency);
             }
         }
     }
@@ -544,8 +603,7 @@ impl Host {
         let lines = self.journal.report(request, &ended, wants_tail);
         let log_tail = wants_tail.then(|| self.logs.take_tail(request, &lines).unwrap_or_default());
         self.logs.belong_to(None);
-        // The caller may have gone away; the function ran all the same.
-        let _ = caller.reply.send(Ok(Reply { function_error, body: ReplyBody::whole(body), log_tail }));
+        caller.reply.tell(function_error, body, log_tail);
     }
 
     fn handle(&self, event: Event) {
@@ -605,7 +663,7 @@ impl Host {
                         self.slot_released();
                     }
                     if let Some(caller) = self.callers.borrow_mut().remove(&request) {
-                        let _ = caller.reply.send(Err(Refused(ThrottleCause::Concurrency)));
+                        caller.reply.refuse(ThrottleCause::Concurrency);
                     }
                 }
                 Effect::SlotReleased => self.slot_released(),

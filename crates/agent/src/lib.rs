@@ -18,6 +18,7 @@ mod logs;
 pub mod machine;
 mod runtime_api;
 pub mod shard;
+mod stream;
 mod telemetry;
 mod variables;
 

@@ -5,6 +5,8 @@ use std::convert::Infallible;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::{Body as _, Incoming};
@@ -18,8 +20,8 @@ use ondol_observe::clock;
 use ondol_protocol::invocation::PAYLOAD_BYTES_MAX;
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::extensions_api;
 use crate::host::{Handed, Host, RuntimeError, error_body};
+use crate::{extensions_api, stream};
 
 /// An account of a failed initialisation that is handed on whole.
 const INIT_ERROR_BYTES_MAX: usize = 64 << 10;
@@ -150,19 +152,22 @@ fn hand_out(Handed { invocation, deadline }: Handed) -> Answered {
 }
 
 async fn response(host: &Host, id: &str, request: Request<Incoming>) -> Answered {
-    if let Some(mode) = request.headers().get("lambda-runtime-function-response-mode") {
-        if mode != "streaming" {
-            return failure(
-                StatusCode::BAD_REQUEST,
-                "InvalidFunctionResponseMode",
-                "Invalid function response mode",
-            );
-        }
+    let mode = request.headers().get("lambda-runtime-function-response-mode");
+    let streams = mode.is_some_and(|mode| mode == "streaming");
+    if mode.is_some() && !streams {
+        return failure(
+            StatusCode::BAD_REQUEST,
+            "InvalidFunctionResponseMode",
+            "Invalid function response mode",
+        );
     }
     // Whoever has nothing to answer may send nothing to be kept.
     let Some(id) = RequestId::parse_uuid(id).filter(|id| host.is_held(*id)) else {
         return invalid_request_id();
     };
+    if let Some(limits) = host.stream_limits(id) {
+        return stream::answer(host, id, request, limits, streams).await;
+    }
     match read(request, PAYLOAD_BYTES_MAX).await {
         Ok((trailers, body)) => match trailing_error(&trailers) {
             Some(error) => answered(host.answer(id, Some("Unhandled"), error)),
@@ -188,7 +193,7 @@ async fn error(host: &Host, id: &str, request: Request<Incoming>) -> Answered {
 }
 
 /// An answer that cannot be used fails its invocation, rather than letting its caller wait for the timeout.
-fn broken_answer(host: &Host, id: RequestId, error: &ReadError, what: &str, limit: usize) -> Answered {
+pub fn broken_answer(host: &Host, id: RequestId, error: &ReadError, what: &str, limit: usize) -> Answered {
     let (error_type, told) = match error {
         ReadError::TooLarge => (
             "Function.ResponseSizeTooLarge",
@@ -250,10 +255,15 @@ fn error_type(headers: &HeaderMap) -> Option<String> {
     })
 }
 
-/// A streamed answer that failed half-way says so in trailers.
-fn trailing_error(trailers: &HeaderMap) -> Option<Bytes> {
+/// A streamed answer that failed half-way says so in trailers: the error's type, and its own account in base64.
+pub fn trailing_error(trailers: &HeaderMap) -> Option<Bytes> {
     let error_type = error_type(trailers)?;
-    Some(error_body(&error_type, "The function failed while it streamed its response."))
+    let own = trailers.get("lambda-runtime-function-error-body").map(HeaderValue::as_bytes);
+    let own = own.and_then(|text| STANDARD.decode(text).ok()).map(Bytes::from);
+    let own = own.filter(|own| serde_json::from_slice::<serde_json::Value>(own).is_ok());
+    Some(
+        own.unwrap_or_else(|| error_body(&error_type, "The function failed while it streamed its response.")),
+    )
 }
 
 pub enum ReadError {
@@ -276,7 +286,7 @@ pub async fn read(request: Request<Incoming>, limit: usize) -> Result<(HeaderMap
     }
 }
 
-fn answered(answer: Answer) -> Answered {
+pub fn answered(answer: Answer) -> Answered {
     match answer {
         Answer::Accepted => ok(),
         Answer::TooLate => failure(StatusCode::GONE, "InvokeTimeout", "Invoke timeout"),

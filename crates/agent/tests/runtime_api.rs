@@ -125,6 +125,7 @@ impl Rig {
             client_context: None,
             trace_id: Some("Root=1-2-3".into()),
             wants_log_tail: false,
+            stream: None,
         };
         let environments = self.environments.clone();
         let reply =

@@ -12,6 +12,9 @@ pub struct Quotas {
     pub capacity_providers: u32,
     pub function_versions_per_capacity_provider: u32,
     pub filters_per_event_source_mapping: u32,
+    /// What a function may stream in one answer, and how fast after the first 6 MiB.
+    pub streamed_response_bytes: u64,
+    pub streamed_response_bytes_per_second: u64,
     /// Events that may wait, and bytes of their payloads. AWS names no such limit; a disk has one.
     pub queued_events: u32,
     pub queued_event_bytes: u64,
@@ -30,6 +33,8 @@ impl Default for Quotas {
             capacity_providers: 1_000,
             function_versions_per_capacity_provider: 100,
             filters_per_event_source_mapping: 5,
+            streamed_response_bytes: 200 << 20,
+            streamed_response_bytes_per_second: 2 << 20,
             queued_events: 1_000_000,
             queued_event_bytes: 10 << 30,
             control_requests_per_second: 15,
@@ -48,6 +53,8 @@ impl Quotas {
         "capacity-providers",
         "function-versions-per-capacity-provider",
         "filters-per-event-source-mapping",
+        "streamed-response-bytes",
+        "streamed-response-bytes-per-second",
         "queued-events",
         "queued-event-bytes",
         "control-requests-per-second",
@@ -67,6 +74,10 @@ impl Quotas {
             "concurrent-executions" => self.concurrent_executions = number(value)?,
             "unreserved-concurrency-min" => self.unreserved_concurrency_min = number(value)?,
             "code-storage-bytes" => self.code_storage_bytes = bytes(value)?,
+            "streamed-response-bytes" => self.streamed_response_bytes = bytes(value)?,
+            "streamed-response-bytes-per-second" => {
+                self.streamed_response_bytes_per_second = bytes(value)?;
+            }
             "queued-events" => self.queued_events = number(value)?,
             "queued-event-bytes" => self.queued_event_bytes = bytes(value)?,
             "capacity-providers" => self.capacity_providers = number(value)?,

@@ -7,6 +7,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
 use hyper::Response;
 use hyper::header::HeaderValue;
+use ondol_protocol::invocation::ReplyBody;
 use ondol_wire::fault::{ErrorFormat, Fault};
 use ondol_wire::http::error_response;
 use ondol_wire::lambda::SERVICE;
@@ -16,6 +17,14 @@ pub type Body = UnsyncBoxBody<Bytes, Infallible>;
 /// A body of bytes that are all there.
 pub fn whole(bytes: Bytes) -> Body {
     Full::new(bytes).boxed_unsync()
+}
+
+/// The bytes of a reply to who did not ask for a stream, and so never gets one.
+pub fn whole_of(body: ReplyBody) -> Bytes {
+    match body {
+        ReplyBody::Whole(bytes) => bytes,
+        ReplyBody::Stream(_) => Bytes::new(),
+    }
 }
 
 /// An error in Lambda's form.

@@ -12,7 +12,7 @@ use ondol_core::identity::{PublicationId, Qualifier, RequestId};
 use ondol_core::time::WallTime;
 use ondol_observe::clock;
 use ondol_observe::usage::{Outcome, UsageEvent};
-use ondol_protocol::invocation::{Deliver, Invocation, Reply};
+use ondol_protocol::invocation::{Deliver, Invocation, Reply, ReplyBody, StreamLimits};
 use ondol_wire::fault::Fault;
 
 use crate::directory::Target;
@@ -33,6 +33,8 @@ pub struct Order {
     pub client_context: Option<Arc<str>>,
     pub trace_id: Arc<str>,
     pub wants_log_tail: bool,
+    /// Whether the answer may come while it is written.
+    pub stream: Option<StreamLimits>,
 }
 
 impl Order {
@@ -46,6 +48,7 @@ impl Order {
             client_context: self.client_context.clone(),
             trace_id: Some(Arc::clone(&self.trace_id)),
             wants_log_tail: self.wants_log_tail,
+            stream: self.stream,
         }
     }
 }
@@ -87,16 +90,25 @@ pub async fn carry_out<D: Deliver + 'static>(
             outcome => break outcome,
         }
     };
-    let duration_micros = clock::wall().0.saturating_sub(started.0);
-    let counted = match &outcome {
-        Ok(reply) if reply.function_error.is_some() => Outcome::FunctionError,
-        Ok(_) => Outcome::Success,
-        Err(Undelivered::Throttled(cause)) => Outcome::Throttled(*cause),
-        Err(Undelivered::ReservedConcurrency) => Outcome::Throttled(ThrottleCause::Concurrency),
-        Err(Undelivered::NotStarted(_)) => Outcome::FunctionError,
-    };
     let version = target.version;
-    shard.usage.record(UsageEvent { version: Arc::clone(&version), outcome: counted, duration_micros });
+    let (usage, counted) = (shard.usage.clone(), Arc::clone(&version));
+    let record = move |outcome| {
+        let duration_micros = clock::wall().0.saturating_sub(started.0);
+        usage.record(UsageEvent { version: counted, outcome, duration_micros });
+    };
+    let mut outcome = outcome;
+    match &mut outcome {
+        // It is over when its stream is.
+        Ok(Reply { body: ReplyBody::Stream(stream), .. }) => stream.when_over(move |end| {
+            let failed = end.is_some_and(|end| end.error.is_some());
+            record(if failed { Outcome::FunctionError } else { Outcome::Success });
+        }),
+        Ok(reply) if reply.function_error.is_some() => record(Outcome::FunctionError),
+        Ok(_) => record(Outcome::Success),
+        Err(Undelivered::Throttled(cause)) => record(Outcome::Throttled(*cause)),
+        Err(Undelivered::ReservedConcurrency) => record(Outcome::Throttled(ThrottleCause::Concurrency)),
+        Err(Undelivered::NotStarted(_)) => record(Outcome::FunctionError),
+    }
     Ok(Carried { version, outcome })
 }
 

@@ -3,13 +3,13 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http_body_util::BodyExt as _;
 use ondol_core::identity::{Qualifier, RequestId};
 use ondol_observe::clock;
 use ondol_protocol::inner::{Call, Called, Invoke};
 use ondol_protocol::invocation::Deliver;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::answer::whole_of;
 use crate::carry::{Carried, Order, carry_out, new_trace};
 use crate::invocation::not_started;
 use crate::shard::{Shard, Undelivered};
@@ -75,15 +75,16 @@ async fn invoke<D: Deliver + 'static>(shard: &Rc<Shard<D>>, call: Call) -> Calle
         client_context: None,
         trace_id: call.trace_id.unwrap_or_else(|| new_trace(request)),
         wants_log_tail: false,
+        stream: None,
     };
     match carry_out(shard, &order, target, started, request).await {
-        Ok(Carried { version, outcome }) => called(outcome, version.version.as_str().into(), request).await,
+        Ok(Carried { version, outcome }) => called(outcome, version.version.as_str().into(), request),
         Err(fault) if fault.status == 404 => Called::NotFound(fault.message),
         Err(fault) => Called::Unavailable(fault.message),
     }
 }
 
-async fn called(
+fn called(
     outcome: Result<ondol_protocol::invocation::Reply, Undelivered>,
     executed_version: Arc<str>,
     request: RequestId,
@@ -97,7 +98,6 @@ async fn called(
             Err(fault) => return Called::Unavailable(fault.message),
         },
     };
-    let is_error = reply.function_error.is_some();
-    let Ok(body) = reply.body.collect().await;
-    Called::Answered { executed_version, is_error, body: body.to_bytes() }
+    let (is_error, body) = (reply.function_error.is_some(), whole_of(reply.body));
+    Called::Answered { executed_version, is_error, body }
 }

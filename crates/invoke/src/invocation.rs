@@ -18,16 +18,17 @@ use ondol_core::identity::{FunctionReference, Qualifier, RequestId};
 use ondol_core::policy::{Context, Policy};
 use ondol_identity::{Asked, Head};
 use ondol_observe::clock;
-use ondol_protocol::invocation::{Deliver, PAYLOAD_BYTES_MAX, Reply, ReplyBody};
+use ondol_protocol::invocation::{Deliver, PAYLOAD_BYTES_MAX, Reply};
 use ondol_wire::fault::Fault;
 use ondol_wire::http::HeaderView;
 use ondol_wire::lambda::SERVICE;
 use ondol_wire::rest_json::read_members;
 
-use crate::answer::{Body, failure, insert, whole};
+use crate::answer::{Body, failure, insert, whole, whole_of};
 use crate::carry::{Carried, Order, carry_out, new_trace};
 use crate::directory::Target;
 use crate::event::{EVENT_BYTES_MAX, Event, INVOKE_ASYNC_BYTES_MAX, check_size, queue};
+use crate::event_stream::EventStream;
 use crate::payload::check_payload;
 use crate::shard::{Shard, Undelivered};
 
@@ -41,6 +42,7 @@ const CLIENT_CONTEXT_BYTES_MAX: usize = 3_583;
 pub enum Way {
     Invoke,
     InvokeAsync,
+    InvokeWithResponseStream,
 }
 
 impl Way {
@@ -49,6 +51,7 @@ impl Way {
         let (way, rest) = [
             (Self::Invoke, "/2015-03-31/functions/", "/invocations"),
             (Self::InvokeAsync, "/2014-11-13/functions/", "/invoke-async"),
+            (Self::InvokeWithResponseStream, "/2021-11-15/functions/", "/response-streaming-invocations"),
         ]
         .into_iter()
         .find_map(|(way, before, after)| {
@@ -62,6 +65,14 @@ impl Way {
         match self {
             Self::Invoke => "Invoke",
             Self::InvokeAsync => "InvokeAsync",
+            Self::InvokeWithResponseStream => "InvokeWithResponseStream",
+        }
+    }
+
+    fn types(self) -> &'static [&'static str] {
+        match self {
+            Self::InvokeWithResponseStream => &["RequestResponse", "DryRun"],
+            _ => &["Event", "RequestResponse", "DryRun"],
         }
     }
 
@@ -108,9 +119,11 @@ async fn phases<D: Deliver + 'static>(
         let event = Event { id, function, qualifier, payload: identified.payload, trace_id };
         return queue(&shard.store, event).await;
     }
-    let order = order(&identified, &resolved, id);
+    let mut order = order(&identified, &resolved, id);
+    order.stream = (way == Way::InvokeWithResponseStream).then_some(shard.stream_limits);
     let Carried { version, outcome } = carry_out(shard, &order, resolved.target, started, id).await?;
     match outcome {
+        Ok(reply) if order.stream.is_some() => Ok(streamed(reply, &version.version, id, &order.trace_id)),
         Ok(reply) => Ok(answer(reply, &version.version, id, Some(&order.trace_id))),
         Err(Undelivered::Throttled(cause)) => Err(throttle("ConcurrentInvocationLimitExceeded", cause)),
         Err(Undelivered::ReservedConcurrency) => {
@@ -118,7 +131,11 @@ async fn phases<D: Deliver + 'static>(
             Err(throttle(reason, ThrottleCause::Concurrency))
         }
         Err(Undelivered::NotStarted(reason)) => {
-            not_started(&reason, id).map(|reply| answer(reply, &version.version, id, None))
+            let reply = not_started(&reason, id)?;
+            Ok(match order.stream {
+                Some(_) => streamed(reply, &version.version, id, &order.trace_id),
+                None => answer(reply, &version.version, id, None),
+            })
         }
     }
 }
@@ -138,8 +155,7 @@ pub(crate) fn not_started(reason: &Reason, id: RequestId) -> Result<Reply, Fault
         }
         code if code.starts_with("FunctionError") || code == "InvalidZipFileException" => {
             if let Some(own) = &reason.answer {
-                let body = ReplyBody::whole(own.clone().into());
-                return Ok(Reply { function_error: Some("Unhandled"), body, log_tail: None });
+                return Ok(Reply::whole(Some("Unhandled"), own.clone().into(), None));
             }
             // The runtime's own words come as `Type: message`.
             let (kind, message) = match (code, reason.text.split_once(": ")) {
@@ -280,7 +296,7 @@ fn resolve<D: Deliver>(shard: &Shard<D>, function: &str, identified: &Identified
 /// An error of the function, in this server's words.
 fn failed(kind: &str, message: &str) -> Reply {
     let body = serde_json::json!({"errorType": kind, "errorMessage": message}).to_string();
-    Reply { function_error: Some("Unhandled"), body: ReplyBody::whole(body.into()), log_tail: None }
+    Reply::whole(Some("Unhandled"), body.into(), None)
 }
 
 /// The owner of the account may invoke whatever no policy keeps from it; anybody else as the policies say.
@@ -326,7 +342,7 @@ fn check_names(way: Way, function: &str, parts: &Parts, has_body: bool) -> Resul
     };
     let is_usual = plain(function)
         && query.is_empty()
-        && is_one_of("x-amz-invocation-type", &["Event", "RequestResponse", "DryRun"])
+        && is_one_of("x-amz-invocation-type", way.types())
         && is_one_of("x-amz-log-type", &["None", "Tail"])
         && is_one_of("x-amz-tenant-id", &[])
         && is_one_of("x-amz-durable-execution-name", &[]);
@@ -359,6 +375,7 @@ fn order(identified: &Identified, resolved: &Resolved, request: RequestId) -> Or
         client_context: client_context.map(Into::into),
         trace_id: trace_id(identified, request),
         wants_log_tail: identified.wants_log_tail,
+        stream: None,
     }
 }
 
@@ -374,8 +391,24 @@ fn dry_run(id: RequestId) -> Response<Body> {
     response
 }
 
+/// The answer begins with the function's first word.
+fn streamed(reply: Reply, version: &str, id: RequestId, trace_id: &str) -> Response<Body> {
+    let content_type = reply.content_type.clone();
+    let mut response = Response::new(EventStream::new(reply).boxed_unsync());
+    insert(&mut response, "content-type", ondol_wire::event_stream::CONTENT_TYPE);
+    insert(&mut response, "x-amzn-requestid", &id.uuid());
+    insert(&mut response, "x-amz-executed-version", version);
+    if let Some(content_type) = content_type {
+        insert(&mut response, "x-amzn-remapped-content-type", &content_type);
+    }
+    if let Some(root) = trace_id.split(';').find(|part| part.starts_with("Root=")) {
+        insert(&mut response, "x-amzn-trace-id", &format!("{root};Sampled=0"));
+    }
+    response
+}
+
 fn answer(reply: Reply, version: &str, id: RequestId, trace_id: Option<&str>) -> Response<Body> {
-    let mut response = Response::new(reply.body.boxed_unsync());
+    let mut response = Response::new(whole(whole_of(reply.body)));
     insert(&mut response, "content-type", "application/json");
     insert(&mut response, "x-amzn-requestid", &id.uuid());
     insert(&mut response, "x-amz-executed-version", version);

@@ -8,6 +8,7 @@ mod answer;
 mod carry;
 pub mod directory;
 mod event;
+mod event_stream;
 pub mod front;
 pub mod hosts;
 pub mod inner;

@@ -14,7 +14,7 @@ use ondol_core::identity::{EnvironmentId, Qualifier, RequestId};
 use ondol_core::on_demand::Given;
 use ondol_identity::Gatekeeper;
 use ondol_observe::usage::UsageSender;
-use ondol_protocol::invocation::{Deliver, Invocation, Refused, Reply};
+use ondol_protocol::invocation::{Deliver, Invocation, Refused, Reply, ReplyBody, StreamLimits};
 use ondol_store::Store;
 use ondol_wire::fault::Fault;
 use tokio::sync::{mpsc, oneshot};
@@ -64,6 +64,7 @@ pub struct Shared {
     pub on_demand: Arc<OnDemand>,
     /// Where events go.
     pub store: Store,
+    pub stream_limits: StreamLimits,
 }
 
 /// Single-threaded: nothing in it is locked.
@@ -75,6 +76,7 @@ pub struct Shard<D> {
     pub(crate) api: ApiDoor,
     pub(crate) hosts: HostPolicy,
     pub(crate) store: Store,
+    pub(crate) stream_limits: StreamLimits,
     gate: RefCell<Gate>,
     coins: RefCell<Coins>,
     agent: D,
@@ -86,9 +88,23 @@ pub struct Shard<D> {
 
 impl<D: Deliver> Shard<D> {
     pub fn new(shared: Shared, agent: D, lines: Vec<mpsc::Sender<Hop>>, place: usize, seed: u64) -> Self {
-        let Shared { directory, gatekeeper, usage, api, hosts, on_demand, store } = shared;
+        let Shared { directory, gatekeeper, usage, api, hosts, on_demand, store, stream_limits } = shared;
         let (gate, coins) = (RefCell::default(), RefCell::new(Coins::from_seed(seed)));
-        Self { directory, gatekeeper, usage, api, hosts, store, gate, coins, agent, on_demand, lines, place }
+        Self {
+            directory,
+            gatekeeper,
+            usage,
+            api,
+            hosts,
+            store,
+            stream_limits,
+            gate,
+            coins,
+            agent,
+            on_demand,
+            lines,
+            place,
+        }
     }
 
     /// What the agent says of its environments here.
@@ -142,7 +158,7 @@ impl<D: Deliver> Shard<D> {
         limits: &OnDemandLimits,
     ) -> Result<Reply, Undelivered> {
         // Both are counted for as long as they run, so that a limit that changes meanwhile counts them too.
-        let Some(_of_function) = Running::start(&limits.running, limits.reserved.unwrap_or(u32::MAX)) else {
+        let Some(of_function) = Running::start(&limits.running, limits.reserved.unwrap_or(u32::MAX)) else {
             return Err(Undelivered::ReservedConcurrency);
         };
         let of_account = match limits.reserved {
@@ -153,7 +169,6 @@ impl<D: Deliver> Shard<D> {
                 Some(started.ok_or(Undelivered::Throttled(ThrottleCause::Concurrency))?)
             }
         };
-        let _running = of_account;
         for _ in 0..ON_DEMAND_ATTEMPTS_MAX {
             let acquired = self.on_demand.acquire(invocation.publication).await;
             let Given { environment, place, .. } = acquired.map_err(Undelivered::NotStarted)?;
@@ -164,7 +179,11 @@ impl<D: Deliver> Shard<D> {
                 hopped.unwrap_or(Err(ThrottleCause::Concurrency))
             };
             // An environment may end between being given and being reached; then another is asked for.
-            if let Ok(reply) = outcome {
+            if let Ok(mut reply) = outcome {
+                if let ReplyBody::Stream(stream) = &mut reply.body {
+                    // It runs for as long as it streams.
+                    stream.when_over(move |_| drop((of_function, of_account)));
+                }
                 return Ok(reply);
             }
         }

@@ -27,6 +27,7 @@ use ondol_observe::logs::{self, Limits, LogBook, LogSender};
 use ondol_observe::notice;
 use ondol_observe::usage::usage_channel;
 use ondol_protocol::assignment::{Assignment, EnvironmentAssignment, Generation, Report};
+use ondol_protocol::invocation::StreamLimits;
 use ondol_services::ServiceEndpoints;
 use ondol_store::Store;
 use ondol_store::artifacts::Artifacts;
@@ -47,6 +48,8 @@ use crate::{
 const API_CALLS_MAX: usize = 1_024;
 /// API calls answered at the same time; each may hold a deployment package in memory.
 const API_CALLS_AT_ONCE: u32 = 128;
+/// What a function streams before its rate counts.
+const STREAM_BURST_BYTES: u64 = 6 << 20;
 /// One log group may take this part of what all may.
 const LOG_GROUP_SHARE: u64 = 4;
 /// How long the end of environments, and of API calls, is waited for at a stop.
@@ -288,6 +291,11 @@ async fn run(arguments: &Up, output: Output, parts: Parts) -> Result<()> {
     let shared = Shared {
         on_demand: Arc::clone(&on_demand),
         store: store.clone(),
+        stream_limits: StreamLimits {
+            bytes_max: quotas.streamed_response_bytes,
+            burst_bytes: STREAM_BURST_BYTES,
+            bytes_per_second: quotas.streamed_response_bytes_per_second,
+        },
         directory,
         gatekeeper: Arc::clone(&gatekeeper),
         usage,

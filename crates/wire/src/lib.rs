@@ -1,6 +1,7 @@
 //! AWS on the wire: shapes, tables and codecs. Knows nothing of Ondol, reads no clock, opens no socket.
 
 mod blob;
+pub mod event_stream;
 pub mod fault;
 pub mod http;
 pub mod iam;

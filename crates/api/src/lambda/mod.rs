@@ -70,6 +70,7 @@ macro_rules! operations {
         /// The operations there are; invocations have a way of their own.
         pub const REGISTERED: &[Registered] = &[
             Registered { name: "Invoke", support: Support::Works, on: On::Function },
+            Registered { name: "InvokeWithResponseStream", support: Support::Works, on: On::Function },
             Registered { name: "InvokeAsync", support: Support::Works, on: On::Function },
             $(Registered { name: $name, support: operations!(@support $($why)?), on: $on },)*
         ];

@@ -81,7 +81,7 @@ const ACROSS_ACCOUNTS: &[&str] = &[
 /// The action of an operation: its own name, but for a few.
 pub fn action(operation: &str) -> String {
     let name = match operation {
-        "Invoke" | "InvokeAsync" => "InvokeFunction",
+        "Invoke" | "InvokeAsync" | "InvokeWithResponseStream" => "InvokeFunction",
         "GetLayerVersionByArn" => "GetLayerVersion",
         other => other,
     };
