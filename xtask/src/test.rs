@@ -5,7 +5,9 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 
-use crate::prepare::{extension_example, moto, packages, prepare, runtimes, rust_example, say, server};
+use crate::prepare::{
+    extension_example, moto, packages, prepare, runtimes, rust_example, say, server, teller,
+};
 use crate::shell::{repository, run};
 use crate::{bench, codegen, crash, dist, fuzz};
 
@@ -28,7 +30,7 @@ pub fn test() -> Result<()> {
     let python = prepare()?;
     run(cargo().args(["test", "--quiet", "--workspace"]).env("ONDOL_PYTHON", &python))?;
     let server = server()?;
-    let (example, extension) = (rust_example()?, extension_example()?);
+    let (example, extension, teller) = (rust_example()?, extension_example()?, teller()?);
     runtimes(&server)?;
     // What tests ask of the machine besides the server.
     packages(&[
@@ -46,6 +48,7 @@ pub fn test() -> Result<()> {
         .env("ONDOL_BIN", &server)
         .env("ONDOL_RUST_EXAMPLE", &example)
         .env("ONDOL_EXTENSION_EXAMPLE", &extension)
+        .env("ONDOL_TELLER", &teller)
         .env("ONDOL_DIST", &dist)
         .env("PYTHONDONTWRITEBYTECODE", "1"))?;
     say("moto's own tests of Lambda");

@@ -429,6 +429,12 @@ impl Host {
         self.callers.borrow().get(&request)?.invocation.stream
     }
 
+    /// Whether an answer is being streamed.
+    pub fn is_streaming(&self, request: RequestId) -> bool {
+        let callers = self.callers.borrow();
+        callers.get(&request).is_some_and(|caller| matches!(caller.reply, Ear::StreamEnd(_)))
+    }
+
     /// Begins to stream an answer. None if its caller has been answered, or reads already.
     pub fn begin_stream(&self, request: RequestId, content_type: String) -> Option<mpsc::Sender<Bytes>> {
         let mut callers = self.callers.borrow_mut();

@@ -162,7 +162,8 @@ async fn response(host: &Host, id: &str, request: Request<Incoming>) -> Answered
         );
     }
     // Whoever has nothing to answer may send nothing to be kept.
-    let Some(id) = RequestId::parse_uuid(id).filter(|id| host.is_held(*id)) else {
+    let held = |id: &RequestId| host.is_held(*id) && !host.is_streaming(*id);
+    let Some(id) = RequestId::parse_uuid(id).filter(held) else {
         return invalid_request_id();
     };
     if let Some(limits) = host.stream_limits(id) {

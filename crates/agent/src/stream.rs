@@ -34,10 +34,12 @@ pub async fn answer(
     // What is written whole has the limit of what is written whole.
     let bytes_max = if streams { limits.bytes_max } else { PAYLOAD_BYTES_MAX as u64 };
     let mut chunks = host.begin_stream(id, content_type);
+    let mut unfinished = Unfinished { host, id, is_over: false };
     let (mut pace, mut written) = (Pace::new(limits, clock::wall()), 0);
     let (mut body, mut trailers) = (request.into_body(), HeaderMap::new());
     while let Some(frame) = body.frame().await {
         let Ok(frame) = frame else {
+            unfinished.is_over = true;
             return broken_answer(host, id, &ReadError::Truncated, "Response", 0);
         };
         match frame.into_data() {
@@ -45,6 +47,7 @@ pub async fn answer(
                 written += data.len() as u64;
                 if written > bytes_max {
                     let limit = usize::try_from(bytes_max).unwrap_or(usize::MAX);
+                    unfinished.is_over = true;
                     return broken_answer(host, id, &ReadError::TooLarge, "Response", limit);
                 }
                 if let Some(open) = &chunks {
@@ -59,9 +62,26 @@ pub async fn answer(
     }
     // The last chunk is in before the end is told.
     drop(chunks);
+    unfinished.is_over = true;
     match trailing_error(&trailers) {
         Some(error) => answered(host.answer(id, Some("Unhandled"), error)),
         None => answered(host.answer(id, None, Bytes::new())),
+    }
+}
+
+/// A runtime whose connection ends in the middle has answered all the same.
+struct Unfinished<'a> {
+    host: &'a Host,
+    id: RequestId,
+    is_over: bool,
+}
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        if !self.is_over {
+            // Nobody is there to be answered.
+            drop(broken_answer(self.host, self.id, &ReadError::Truncated, "Response", 0));
+        }
     }
 }
 

@@ -9,14 +9,15 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::BodyExt as _;
 use ondol_agent::shard::{Adopted, Environments, Gauge, MachineEnd, ShardCommand, ShardEnd, ShardEvent};
 use ondol_core::gate::Event as GateEvent;
 use ondol_core::identity::{EnvironmentId, PublicationId, RequestId};
 use ondol_observe::logs::{Limits, LogBook, LogStream, Query};
 use ondol_protocol::assignment::EnvironmentAssignment;
 use ondol_protocol::containment::{Exit, Process};
-use ondol_protocol::invocation::{Deliver, Invocation, Refused, Reply};
+use ondol_protocol::invocation::{
+    Deliver, Invocation, Refused, Reply, ReplyBody, ReplyStream, StreamEnd, StreamLimits,
+};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
@@ -115,6 +116,15 @@ impl Rig {
     }
 
     fn invoke(&self, number: u64, timeout_millis: u64) -> (RequestId, JoinHandle<Result<Reply, Refused>>) {
+        self.invoke_with(number, timeout_millis, None)
+    }
+
+    fn invoke_with(
+        &self,
+        number: u64,
+        timeout_millis: u64,
+        stream: Option<StreamLimits>,
+    ) -> (RequestId, JoinHandle<Result<Reply, Refused>>) {
         let request = RequestId::from_random(number, number);
         let invocation = Invocation {
             request,
@@ -125,7 +135,7 @@ impl Rig {
             client_context: None,
             trace_id: Some("Root=1-2-3".into()),
             wants_log_tail: false,
-            stream: None,
+            stream,
         };
         let environments = self.environments.clone();
         let reply =
@@ -233,7 +243,7 @@ impl Connection {
 
 async fn text(reply: JoinHandle<Result<Reply, Refused>>) -> (Option<&'static str>, String) {
     let reply = reply.await.unwrap().unwrap();
-    let body = reply.body.collect().await.unwrap().to_bytes();
+    let ReplyBody::Whole(body) = reply.body else { panic!("nobody asked for a stream") };
     (reply.function_error, String::from_utf8(body.to_vec()).unwrap())
 }
 
@@ -432,6 +442,165 @@ fn a_streamed_answer_that_fails_says_so_in_its_trailers() {
         assert_eq!(stream.read().await.status, 202);
         let (error, body) = text(reply).await;
         assert!(error.is_some() && body.contains("Function.Broke"), "{body}");
+    });
+}
+
+const LIMITS: StreamLimits =
+    StreamLimits { bytes_max: 20 << 20, burst_bytes: 100 << 20, bytes_per_second: 100 << 20 };
+
+/// An environment with one invocation that takes a stream, and the head of its answer sent.
+async fn streaming(timeout_millis: u64) -> (Rig, RequestId, JoinHandle<Result<Reply, Refused>>, Connection) {
+    let rig = Rig::new(2);
+    let mut poll = rig.poll().await;
+    let (request, reply) = rig.invoke_with(1, timeout_millis, Some(LIMITS));
+    poll.read().await;
+    let mut answer = Connection::open(rig.address).await;
+    let trailers =
+        "Trailer: Lambda-Runtime-Function-Error-Type\r\nTrailer: Lambda-Runtime-Function-Error-Body\r\n";
+    answer
+        .write(&format!(
+            "POST /2018-06-01/runtime/invocation/{}/response HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nLambda-Runtime-Function-Response-Mode: streaming\r\n{trailers}Transfer-Encoding: chunked\r\n\r\n",
+            request.uuid()
+        ))
+        .await;
+    (rig, request, reply, answer)
+}
+
+async fn stream_of(reply: JoinHandle<Result<Reply, Refused>>) -> ReplyStream {
+    let reply = reply.await.unwrap().unwrap();
+    assert_eq!(reply.content_type.as_deref(), Some("text/plain"));
+    let ReplyBody::Stream(stream) = reply.body else { panic!("{:?}", reply.body) };
+    stream
+}
+
+async fn chunk(stream: &mut ReplyStream) -> Option<Bytes> {
+    std::future::poll_fn(|context| stream.poll_chunk(context)).await
+}
+
+#[test]
+fn a_stream_comes_while_it_is_written_and_holds_its_slot_until_its_end() {
+    on_a_shard(async {
+        let (rig, request, reply, mut answer) = streaming(3_000).await;
+        answer.write("5\r\nfirst\r\n").await;
+        let mut stream = stream_of(reply).await;
+        assert_eq!(chunk(&mut stream).await.unwrap(), "first");
+        assert_eq!(rig.in_flight(), 1);
+        let again = rig.post(&format!("runtime/invocation/{}/response", request.uuid()), b"x").await;
+        assert!(again.0 == 400 && again.1.contains("InvalidRequestID"), "{again:?}");
+        answer.write("6\r\nsecond\r\n0\r\n\r\n").await;
+        assert_eq!(chunk(&mut stream).await.unwrap(), "second");
+        assert_eq!(chunk(&mut stream).await, None);
+        assert_eq!(stream.end(), Some(&StreamEnd::default()));
+        assert_eq!((answer.read().await.status, rig.in_flight()), (202, 0));
+    });
+}
+
+#[test]
+fn a_stream_that_fails_on_the_way_says_so_at_its_end() {
+    on_a_shard(async {
+        let (_rig, _, reply, mut answer) = streaming(3_000).await;
+        // {"errorType":"Boom"}
+        let trailers = "Lambda-Runtime-Function-Error-Type: Boom\r\nLambda-Runtime-Function-Error-Body: eyJlcnJvclR5cGUiOiJCb29tIn0=\r\n";
+        answer.write(&format!("4\r\nhalf\r\n0\r\n{trailers}\r\n")).await;
+        let mut stream = stream_of(reply).await;
+        assert_eq!(chunk(&mut stream).await.unwrap(), "half");
+        assert_eq!(chunk(&mut stream).await, None);
+        assert_eq!(stream.end().unwrap().error.as_deref(), Some(&br#"{"errorType":"Boom"}"#[..]));
+        assert_eq!(answer.read().await.status, 202);
+    });
+}
+
+#[test]
+fn a_caller_that_goes_away_leaves_the_function_writing() {
+    on_a_shard(async {
+        let (rig, _, reply, mut answer) = streaming(30_000).await;
+        answer.write("5\r\nfirst\r\n").await;
+        drop(stream_of(reply).await);
+        let large = "x".repeat(1 << 20);
+        for _ in 0..4 {
+            answer.write(&format!("{:x}\r\n{large}\r\n", large.len())).await;
+        }
+        answer.write("0\r\n\r\n").await;
+        assert_eq!((answer.read().await.status, rig.in_flight()), (202, 0));
+    });
+}
+
+#[test]
+fn a_caller_that_does_not_read_makes_the_function_wait() {
+    on_a_shard(async {
+        let (rig, _, reply, mut answer) = streaming(30_000).await;
+        let part = "x".repeat(1 << 16);
+        let written = Rc::new(std::cell::Cell::new(0_usize));
+        let count = Rc::clone(&written);
+        let writing = tokio::task::spawn_local(async move {
+            for _ in 0..200 {
+                answer.write(&format!("{:x}\r\n{part}\r\n", part.len())).await;
+                count.set(count.get() + part.len());
+            }
+            answer.write("0\r\n\r\n").await;
+            answer.read().await.status
+        });
+        let mut stream = stream_of(reply).await;
+        // It stands still when every buffer on the way is full, long before its end.
+        let mut before = usize::MAX;
+        while before != written.get() {
+            before = written.get();
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        assert!(before < 200 << 16 && !writing.is_finished(), "{before} bytes were taken by nobody");
+        let mut read = 0;
+        while let Some(chunk) = chunk(&mut stream).await {
+            read += chunk.len();
+        }
+        assert_eq!((read, writing.await.unwrap(), rig.in_flight()), (200 << 16, 202, 0));
+    });
+}
+
+#[test]
+fn time_and_size_end_a_stream() {
+    on_a_shard(async {
+        let (rig, _, reply, mut answer) = streaming(200).await;
+        answer.write("5\r\nfirst\r\n").await;
+        let mut stream = stream_of(reply).await;
+        assert_eq!(chunk(&mut stream).await.unwrap(), "first");
+        assert_eq!(chunk(&mut stream).await, None);
+        let error = String::from_utf8(stream.end().unwrap().error.clone().unwrap().to_vec()).unwrap();
+        assert!(error.contains("Sandbox.Timedout"), "{error}");
+        assert_eq!(rig.in_flight(), 1, "the code goes on");
+        answer.write("0\r\n\r\n").await;
+        assert_eq!(answer.read().await.status, 410);
+
+        let (rig, _, reply, mut answer) = streaming(30_000).await;
+        let reading = tokio::task::spawn_local(async move {
+            let mut stream = stream_of(reply).await;
+            while chunk(&mut stream).await.is_some() {}
+            stream.end().unwrap().error.clone().unwrap()
+        });
+        let part = "x".repeat(1 << 20);
+        for _ in 0..21 {
+            let sent = answer.0.write_all(format!("{:x}\r\n{part}\r\n", part.len()).as_bytes()).await;
+            if sent.is_err() {
+                break;
+            }
+        }
+        let error = String::from_utf8(reading.await.unwrap().to_vec()).unwrap();
+        assert!(error.contains("Function.ResponseSizeTooLarge"), "{error}");
+        until(|| rig.in_flight() == 0).await;
+    });
+}
+
+#[test]
+fn a_runtime_that_breaks_off_ends_its_stream_and_frees_its_slot() {
+    on_a_shard(async {
+        let (rig, _, reply, mut answer) = streaming(30_000).await;
+        answer.write("5\r\nfirst\r\n").await;
+        let mut stream = stream_of(reply).await;
+        assert_eq!(chunk(&mut stream).await.unwrap(), "first");
+        drop(answer);
+        assert_eq!(chunk(&mut stream).await, None);
+        let error = String::from_utf8(stream.end().unwrap().error.clone().unwrap().to_vec()).unwrap();
+        assert!(error.contains("Runtime.TruncatedResponse"), "{error}");
+        assert_eq!(rig.in_flight(), 0);
     });
 }
 

@@ -6,9 +6,10 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
 use hyper::client::conn::http1::SendRequest;
 use hyper::header::HeaderMap;
-use hyper::{Method, Request};
+use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use ondol_wire::sigv4::{Outgoing, sign};
 
@@ -99,6 +100,13 @@ pub struct Connection {
 
 impl Connection {
     pub async fn send(&mut self, call: &Call<'_>) -> Result<Answer> {
+        let (parts, body) = self.begin(call).await?.into_parts();
+        let body = body.collect().await?.to_bytes();
+        Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, body })
+    }
+
+    /// The head of an answer, and its body as it comes.
+    pub async fn begin(&mut self, call: &Call<'_>) -> Result<Response<Incoming>> {
         let Call { method, path, query, headers, body } = call;
         let stamp = ondol_wire::time::amz_date(ondol_observe::clock::epoch_millis() / 1_000);
         let outgoing =
@@ -115,9 +123,6 @@ impl Connection {
             request = request.header(*name, value);
         }
         self.sender.ready().await?;
-        let response = self.sender.send_request(request.body(Full::new(body.clone()))?).await?;
-        let (parts, body) = response.into_parts();
-        let body = body.collect().await?.to_bytes();
-        Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, body })
+        Ok(self.sender.send_request(request.body(Full::new(body.clone()))?).await?)
     }
 }

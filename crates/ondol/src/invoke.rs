@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::{IsTerminal as _, Read as _};
+use std::io::{IsTerminal as _, Read as _, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -10,8 +10,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt as _;
 use hyper::Method;
+use ondol_wire::event_stream::take_event;
 use serde_json::{Value, json};
 
 use crate::client::{Answer, Call, Connection, Server};
@@ -35,6 +37,9 @@ pub fn invoke(arguments: &Invoke, output: Output) -> Result<()> {
             Some(0) => Ok(()),
             failed => bail!("{} requests had no answer of the function", failed.unwrap_or_default()),
         };
+    }
+    if arguments.stream {
+        return runtime.block_on(stream(&server, &asked, output));
     }
     let started = Instant::now();
     let answer = runtime.block_on(async { server.connect().await?.send(&asked.call()).await })?;
@@ -72,7 +77,10 @@ impl Asked {
             headers.push(("x-amz-log-type", "Tail".into()));
         }
         Ok(Self {
-            path: format!("/2015-03-31/functions/{}/invocations", encode(function)),
+            path: match arguments.stream {
+                true => format!("/2021-11-15/functions/{}/response-streaming-invocations", encode(function)),
+                false => format!("/2015-03-31/functions/{}/invocations", encode(function)),
+            },
             query: qualifier.map_or(String::new(), |qualifier| format!("Qualifier={}", encode(qualifier))),
             headers,
             payload: payload.into(),
@@ -121,6 +129,51 @@ fn one(answer: &Answer, took: Duration, output: Output) -> Result<()> {
         (200..300, Some(_)) => bail!("the function failed"),
         (status, _) => bail!("the server refused ({status}): {}", refusal(answer)),
     }
+}
+
+/// Writes chunks as they come; how the stream ended is told beside them.
+async fn stream(server: &Server, asked: &Asked, output: Output) -> Result<()> {
+    let mut connection = server.connect().await?;
+    let answer = connection.begin(&asked.call()).await?;
+    let (parts, mut body) = answer.into_parts();
+    if !parts.status.is_success() {
+        let (status, body) = (parts.status.as_u16(), body.collect().await?.to_bytes());
+        return one(&Answer { status, headers: parts.headers, body }, Duration::ZERO, output);
+    }
+    let (mut read, mut end) = (BytesMut::new(), None);
+    while let Some(frame) = body.frame().await {
+        read.extend_from_slice(&frame?.into_data().unwrap_or_default());
+        while let Some(event) = take_event(&mut read).map_err(anyhow::Error::msg)? {
+            match event.event_type.as_str() {
+                "InvokeComplete" => end = serde_json::from_slice::<Value>(&event.payload).ok(),
+                _ => write_chunk(&event.payload, output)?,
+            }
+        }
+    }
+    let Some(end) = end else { bail!("the stream ended before it was complete") };
+    if let Some(tail) = end["LogResult"].as_str().and_then(|text| STANDARD.decode(text).ok()) {
+        let tail = String::from_utf8_lossy(&tail);
+        tail.lines().for_each(|line| eprintln!("{}", plain(line, std::io::stderr().is_terminal())));
+    }
+    match end["ErrorCode"].as_str() {
+        None => Ok(()),
+        Some(code) => {
+            let details = end["ErrorDetails"].as_str().unwrap_or_default();
+            bail!("the function failed ({code}): {}", plain(details, std::io::stderr().is_terminal()))
+        }
+    }
+}
+
+fn write_chunk(bytes: &[u8], output: Output) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    if output.json {
+        writeln!(out, "{}", json!({"chunk": String::from_utf8_lossy(bytes)}))?;
+    } else if out.is_terminal() {
+        write!(out, "{}", plain(&String::from_utf8_lossy(bytes), true))?;
+    } else {
+        out.write_all(bytes)?;
+    }
+    Ok(out.flush()?)
 }
 
 fn refusal(answer: &Answer) -> String {

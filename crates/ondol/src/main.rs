@@ -243,6 +243,9 @@ struct Invoke {
     /// Asynchronously: the event is queued, and nothing waits for its answer
     #[arg(long)]
     event: bool,
+    /// Show the answer as it is written, by a function that streams it
+    #[arg(long, conflicts_with_all = ["event", "concurrency", "requests"])]
+    stream: bool,
     /// Also show the last 4 KB of what it wrote
     #[arg(long, conflicts_with = "event")]
     tail: bool,
