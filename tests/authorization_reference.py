@@ -8,7 +8,7 @@ LAMBDA = f"arn:aws:lambda:us-east-1:{ACCOUNT}:"
 IAM = f"arn:aws:iam::{ACCOUNT}:"
 
 # Actions that are not called as their operation is.
-ACTIONS = {"Invoke": "InvokeFunction", "InvokeAsync": "InvokeFunction", "GetLayerVersionByArn": "GetLayerVersion"}
+ACTIONS = {"Invoke": "InvokeFunction", "InvokeAsync": "InvokeFunction", "InvokeWithResponseStream": "InvokeFunction", "GetLayerVersionByArn": "GetLayerVersion"}
 
 # Resource types, and the actions each is required for.
 LAMBDA_TYPES = {
@@ -17,7 +17,7 @@ LAMBDA_TYPES = {
         DeleteFunctionCodeSigningConfig DeleteFunctionConcurrency DeleteFunctionEventInvokeConfig
         DeleteFunctionUrlConfig GetAlias GetFunction GetFunctionCodeSigningConfig GetFunctionConcurrency
         GetFunctionConfiguration GetFunctionEventInvokeConfig GetFunctionRecursionConfig GetFunctionScalingConfig
-        GetFunctionUrlConfig GetPolicy GetRuntimeManagementConfig Invoke InvokeAsync ListAliases ListFunctionEventInvokeConfigs
+        GetFunctionUrlConfig GetPolicy GetRuntimeManagementConfig Invoke InvokeAsync InvokeWithResponseStream ListAliases ListFunctionEventInvokeConfigs
         ListFunctionUrlConfigs ListProvisionedConcurrencyConfigs ListVersionsByFunction PublishVersion
         PutFunctionCodeSigningConfig PutFunctionConcurrency PutFunctionEventInvokeConfig PutFunctionRecursionConfig
         PutFunctionScalingConfig PutRuntimeManagementConfig RemovePermission UpdateAlias UpdateFunctionCode

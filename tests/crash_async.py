@@ -25,8 +25,8 @@ from crash import kill_group
 
 TELLER = {"bootstrap": (Path(os.environ["ONDOL_TELLER"]).read_bytes(), 0o100755)}
 SENDER = os.environ["ONDOL_EVENTS_BENCH"]
-# Attempts under way and endings being written: what a kill may let happen twice.
-IN_FLIGHT_MAX = 2 * 8 + 256
+# What runs, with what has just ended and is being written: what a kill may let happen twice.
+IN_FLIGHT_MAX = 2 * 8 + 64
 
 
 class Collector:

@@ -33,6 +33,9 @@ use crate::variables::initialization_type;
 /// Errors a report names.
 const PLATFORM_ERRORS: &[&str] = &["Runtime.ExitError", "Runtime.OutOfMemory"];
 
+/// The error of what this side ended.
+const SHUT_DOWN: &str = "Client.ExecutionEnvironmentShutDown";
+
 /// How long the last telemetry may take, of the two seconds there are for the whole shutdown.
 const TELEMETRY_WAIT: std::time::Duration = std::time::Duration::from_millis(300);
 
@@ -91,9 +94,12 @@ enum Ear {
 
 impl Ear {
     /// The caller may have gone away; the function ran all the same.
-    fn tell(self, function_error: Option<&'static str>, body: Bytes, log_tail: Option<String>) {
+    fn tell(self, function_error: Option<&'static str>, body: Bytes, log_tail: Option<String>, is_cut: bool) {
         match self {
-            Self::Answer(reply) => drop(reply.send(Ok(Reply::whole(function_error, body, log_tail)))),
+            Self::Answer(reply) => {
+                let whole = Reply { is_cut, ..Reply::whole(function_error, body, log_tail) };
+                drop(reply.send(Ok(whole)));
+            }
             Self::StreamEnd(end) => {
                 let error = function_error.map(|_| body);
                 drop(end.send(StreamEnd { error, log_tail }));
@@ -161,6 +167,8 @@ pub struct Host {
     peak_memory_bytes: Cell<Option<u64>>,
     /// The platform's name for what ended the invocation that is being answered.
     platform_error: Cell<Option<&'static str>>,
+    /// This side is ending it.
+    is_cut: Cell<bool>,
     /// Its control group below ours.
     group: Option<String>,
     /// The runtime asked for an invocation.
@@ -205,6 +213,7 @@ impl Host {
             must_poll: Cell::new(false),
             peak_memory_bytes: Cell::new(None),
             platform_error: Cell::new(None),
+            is_cut: Cell::new(false),
             deadline: Cell::new(WallTime(0)),
             own: RefCell::default(),
             group,
@@ -449,6 +458,7 @@ impl Host {
             content_type: Some(content_type),
             body: ReplyBody::Stream(stream),
             log_tail: None,
+            is_cut: false,
         };
         if let Ear::Answer(waiting) = before {
             // A caller that went away does not stop the function.
@@ -525,6 +535,7 @@ impl Host {
     fn abort(&self, error_type: &str, what: &str) {
         self.close();
         self.ended.set(true);
+        self.is_cut.set(error_type == SHUT_DOWN);
         for request in self.slots.borrow_mut().end() {
             let handed = self.callers.borrow().get(&request).is_some_and(|caller| caller.handed_at.is_some());
             if handed {
@@ -555,9 +566,7 @@ impl Host {
             Exit::NotStarted(what) => {
                 ("Runtime.InvalidEntrypoint", format!("Runtime failed to start: {what}"))
             }
-            Exit::Killed => {
-                ("Client.ExecutionEnvironmentShutDown", "The execution environment was shut down".into())
-            }
+            Exit::Killed => (SHUT_DOWN, "The execution environment was shut down".into()),
         }
     }
 
@@ -609,7 +618,7 @@ impl Host {
         let lines = self.journal.report(request, &ended, wants_tail);
         let log_tail = wants_tail.then(|| self.logs.take_tail(request, &lines).unwrap_or_default());
         self.logs.belong_to(None);
-        caller.reply.tell(function_error, body, log_tail);
+        caller.reply.tell(function_error, body, log_tail, self.is_cut.get());
     }
 
     fn handle(&self, event: Event) {

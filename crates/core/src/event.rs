@@ -44,6 +44,9 @@ pub enum Progress {
         due_epoch_millis: i64,
         /// Why the last did not succeed, in a sentence.
         why: String,
+        /// What the function answered last, if it ever did.
+        #[serde(default)]
+        response: Option<EventResponse>,
     },
     /// Its invocation is over; these destinations have not taken it yet.
     Outgoing(Outgoing),

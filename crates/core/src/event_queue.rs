@@ -28,7 +28,9 @@ pub const AGE_SECONDS_MAX: u32 = 21_600;
 pub const RETRIES_MAX: u32 = 2;
 
 const WINDOW_START: usize = 8;
-const WINDOW_MAX: usize = 1_000;
+/// A lane may have this part of all attempts, and of all payload bytes.
+const LANE_SHARE: usize = 4;
+const WINDOW_MAX: usize = ATTEMPTS_MAX / LANE_SHARE;
 /// The first retry after a function error comes after a minute, the second after two. Source: AWS's page on
 /// asynchronous invocation.
 const ERROR_DELAY_SECONDS: u64 = 60;
@@ -158,6 +160,8 @@ struct LaneState {
     events: usize,
     waiting: BTreeSet<(PolicyTime, EventId)>,
     running: usize,
+    /// Of the payloads of what runs.
+    payload_bytes: u64,
     window: usize,
     /// Until the first throttle the window grows with every answer, then once in a window's worth of answers.
     has_been_throttled: bool,
@@ -197,6 +201,11 @@ pub struct LaneView {
 impl EventQueue {
     pub fn is_empty(&self) -> bool {
         self.events.is_empty()
+    }
+
+    /// Where an event waits.
+    pub fn lane_of(&self, id: EventId) -> Option<Arc<str>> {
+        self.events.get(&id).map(|known| Arc::clone(&known.event.lane))
     }
 
     pub fn len(&self) -> usize {
@@ -261,6 +270,7 @@ impl EventQueue {
             known.phase = Phase::Running { token, lease_until };
             self.leases.insert((lease_until, id));
             self.payload_bytes += known.event.payload_bytes;
+            lane.payload_bytes += known.event.payload_bytes;
             lane.running += 1;
             Step::Attempt(Claim { id, token, tries: known.event.tries })
         };
@@ -323,7 +333,7 @@ impl EventQueue {
         (self.sleeping.first().map(|(at, _)| *at), self.leases.first().map(|(at, _)| *at))
     }
 
-    /// Attempts whose lease is over are taken for lost; their events are due at once.
+    /// Attempts whose lease is over are taken for lost; their events come again, later and later.
     fn lapse(&mut self, now: Moment) {
         while let Some((at, id)) = self.leases.first().copied() {
             if at > now.wall {
@@ -331,10 +341,11 @@ impl EventQueue {
             }
             self.end_attempt(id, Phase::Waiting);
             let Some(known) = self.events.get_mut(&id) else { continue };
-            known.event.due = now.policy;
-            let name = Arc::clone(&known.event.lane);
+            known.event.tries.throttles += 1;
+            known.event.due = now.policy.plus_seconds(throttle_delay_seconds(known.event.tries));
+            let (due, name) = (known.event.due, Arc::clone(&known.event.lane));
             if let Some(lane) = self.lanes.get_mut(&name) {
-                lane.waiting.insert((now.policy, id));
+                lane.waiting.insert((due, id));
             }
             self.place(now, &name);
         }
@@ -348,6 +359,7 @@ impl EventQueue {
             self.payload_bytes -= known.event.payload_bytes;
             if let Some(lane) = self.lanes.get_mut(&known.event.lane) {
                 lane.running -= 1;
+                lane.payload_bytes -= known.event.payload_bytes;
             }
         }
         known.phase = phase;
@@ -380,7 +392,7 @@ impl EventQueue {
         self.take_off(name);
         let Some(lane) = self.lanes.get_mut(name) else { return };
         let Some((due, _)) = lane.waiting.first().copied() else { return };
-        if lane.running >= lane.window {
+        if !lane.has_room() {
             return;
         }
         let at = due.max(lane.paused_until);
@@ -413,7 +425,7 @@ impl EventQueue {
             assert_eq!(own().count(), lane.events, "events of {name}");
             assert!((1..=WINDOW_MAX).contains(&lane.window), "the window of {name}");
             assert_eq!(lane.is_able, self.able.contains(&(lane.turn, Arc::clone(name))), "{name} able");
-            if !lane.waiting.is_empty() && lane.running < lane.window {
+            if !lane.waiting.is_empty() && lane.has_room() {
                 assert!(lane.is_able || lane.sleeps_until.is_some(), "{name} is forgotten");
             }
         }
@@ -428,6 +440,7 @@ impl Default for LaneState {
             events: 0,
             waiting: BTreeSet::new(),
             running: 0,
+            payload_bytes: 0,
             window: WINDOW_START,
             has_been_throttled: false,
             answers_since_growth: 0,
@@ -442,6 +455,10 @@ impl Default for LaneState {
 }
 
 impl LaneState {
+    fn has_room(&self) -> bool {
+        self.running < self.window && self.payload_bytes < PAYLOAD_BYTES_MAX / LANE_SHARE as u64
+    }
+
     fn widen(&mut self) {
         self.pause_seconds = 0;
         self.answers_since_growth += 1;
@@ -470,6 +487,11 @@ fn age_seconds(event: &Event, now: Moment) -> u64 {
     now.policy.seconds_since(event.since)
 }
 
+fn throttle_delay_seconds(tries: Tries) -> u64 {
+    let doubled = 1_u64.checked_shl(tries.throttles.saturating_sub(1)).unwrap_or(u64::MAX);
+    doubled.min(THROTTLE_DELAY_SECONDS_MAX)
+}
+
 fn judge(now: Moment, event: &Event, outcome: Outcome, rules: Rules) -> Verdict {
     let mut tries = event.tries;
     let delay_seconds = match outcome {
@@ -484,8 +506,7 @@ fn judge(now: Moment, event: &Event, outcome: Outcome, rules: Rules) -> Verdict 
         }
         Outcome::Throttled | Outcome::Unavailable => {
             tries.throttles += 1;
-            let doubled = 1_u64.checked_shl(tries.throttles - 1).unwrap_or(u64::MAX);
-            doubled.min(THROTTLE_DELAY_SECONDS_MAX)
+            throttle_delay_seconds(tries)
         }
     };
     let expiry = event.since.plus_seconds(u64::from(rules.age_seconds) + 1);

@@ -13,11 +13,14 @@ use ondol_failpoint::reach;
 use ondol_observe::clock;
 use ondol_protocol::inner::{Call, Called, Invoke};
 use ondol_store::queue::{EventId, NewEvent};
-use ondol_store::{Store, keys};
+use ondol_store::{Store, StoreError, keys};
 use tokio::sync::mpsc;
 
 use crate::destination::Destinations;
 use crate::record::Facts;
+
+/// What a function takes as an event.
+const EVENT_BYTES_MAX: usize = 1 << 20;
 
 /// What attempts and writes tell the worker.
 #[derive(Debug)]
@@ -100,7 +103,7 @@ impl<I: Invoke> Tools<I> {
                     self.invoke.invoke(Call { request, function, qualifier, payload, trace_id }).await
                 }
                 Ok(None) => Called::NotFound("The event is gone.".into()),
-                Err(why) => Called::Unavailable(why),
+                Err(error) => Called::Unavailable(error.to_string()),
             }
         };
         let called = alive(&self.notes, (id, token), work).await;
@@ -133,9 +136,10 @@ impl<I: Invoke> Tools<I> {
         let (payload, answer) = match read {
             Ok((Some(payload), answer)) => (payload, answer),
             Ok((None, _)) => return sent,
-            Err(why) => {
-                let remaining = outgoing.targets.clone();
-                return Sent { remaining, why, is_damaged: true, ..sent };
+            Err(error) => {
+                let (remaining, why) = (outgoing.targets.clone(), error.to_string());
+                let is_damaged = matches!(error, StoreError::DamagedEvent(_));
+                return Sent { remaining, why, is_damaged, ..sent };
             }
         };
         let facts = Facts {
@@ -183,7 +187,7 @@ impl<I: Invoke> Tools<I> {
         Ok(NewEvent {
             function: reference.name.into(),
             head: serde_json::to_vec(&head).unwrap_or_default().into(),
-            payload: facts.record().into(),
+            payload: facts.record_within(EVENT_BYTES_MAX).into(),
             enqueued_epoch_millis: clock::epoch_millis(),
         })
     }
@@ -191,11 +195,11 @@ impl<I: Invoke> Tools<I> {
     /// Reads the disk beside everything else.
     async fn read<T: Send + 'static>(
         &self,
-        read: impl FnOnce(&Store) -> Result<T, ondol_store::StoreError> + Send + 'static,
-    ) -> Result<T, String> {
+        read: impl FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
         let store = self.store.clone();
         let read = tokio::task::spawn_blocking(move || read(&store)).await;
-        read.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
+        read.unwrap_or(Err(StoreError::Stopped))
     }
 }
 

@@ -12,6 +12,11 @@ use serde_json::{Map, Value, json};
 use crate::record::Facts;
 
 const ANSWER_BYTES_MAX: usize = 1 << 20;
+/// What a queue and a bus take, with room for what is around it; and a topic.
+const MESSAGE_BYTES_MAX: usize = (1 << 20) - (8 << 10);
+const NOTIFICATION_BYTES_MAX: usize = 256 << 10;
+/// What is kept of a service's words.
+const WHY_CHARS_MAX: usize = 500;
 
 #[derive(Debug)]
 pub struct Destinations {
@@ -63,7 +68,8 @@ impl Destinations {
 
     async fn send_message(&self, target: &Target, facts: &Facts<'_>) -> Result<(), String> {
         let url = self.queue_url(&target.arn).await?;
-        let mut message = json!({"QueueUrl": url, "MessageBody": body(target.form, facts)});
+        let mut message =
+            json!({"QueueUrl": url, "MessageBody": body(target.form, facts, MESSAGE_BYTES_MAX)});
         if target.form == Form::DeadLetter {
             let attributes: Map<String, Value> = facts
                 .dead_letter_attributes()
@@ -95,7 +101,7 @@ impl Destinations {
             ("Action".to_owned(), "Publish".to_owned()),
             ("Version".to_owned(), "2010-03-31".to_owned()),
             ("TopicArn".to_owned(), target.arn.clone()),
-            ("Message".to_owned(), body(target.form, facts)),
+            ("Message".to_owned(), body(target.form, facts, NOTIFICATION_BYTES_MAX)),
         ];
         if target.form == Form::DeadLetter {
             for (number, (name, kind, value)) in (1..).zip(facts.dead_letter_attributes()) {
@@ -120,7 +126,7 @@ impl Destinations {
             "Time": time,
             "EventBusName": arn,
             "Resources": [arn, facts.function_arn()],
-            "Detail": facts.record(),
+            "Detail": facts.record_within(MESSAGE_BYTES_MAX),
         });
         let asked = Asked::json("1.1", "AWSEvents.PutEvents", &json!({"Entries": [entry]}));
         let response = self.services.call("events", asked, ANSWER_BYTES_MAX).await?;
@@ -161,9 +167,11 @@ async fn queue_url(services: &ServiceEndpoints, arn: &str) -> Result<String, Str
     answer["QueueUrl"].as_str().map(str::to_owned).ok_or_else(|| format!("sqs named no URL for {arn}."))
 }
 
-fn body(form: Form, facts: &Facts<'_>) -> String {
+fn body(form: Form, facts: &Facts<'_>, limit: usize) -> String {
     match form {
-        Form::Record => facts.record(),
+        Form::Record => facts.record_within(limit),
+        // Nothing was an empty object for the function too.
+        Form::DeadLetter if facts.payload.is_empty() => "{}".into(),
         Form::DeadLetter => String::from_utf8_lossy(facts.payload).into_owned(),
     }
 }
@@ -177,5 +185,6 @@ fn refused(service: &str, response: &Response) -> Result<(), String> {
         .text("Message", "message")
         .or_else(|| response.text("Message", "Message"))
         .unwrap_or_default();
-    Err(format!("{service} refused ({} {code}): {message}", response.status))
+    let words = format!("{service} refused ({} {code}): {message}", response.status);
+    Err(words.chars().map(|c| if c.is_control() { ' ' } else { c }).take(WHY_CHARS_MAX).collect())
 }

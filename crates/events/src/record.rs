@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use ondol_core::event::{EventHead, EventResponse, Outgoing};
+use ondol_core::event_queue::Condition;
 use ondol_core::identity::{Home, LATEST};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
@@ -31,8 +32,18 @@ impl Facts<'_> {
         self.outgoing.condition == SUCCESS
     }
 
+    /// The record of an invocation for a service that takes no more than this: without its payloads, if it is larger.
+    pub fn record_within(&self, limit: usize) -> String {
+        let whole = self.record();
+        if whole.len() <= limit { whole } else { self.record_of(false) }
+    }
+
     /// The record of an invocation. The event and the answer are in it byte for byte.
     pub fn record(&self) -> String {
+        self.record_of(true)
+    }
+
+    fn record_of(&self, with_payloads: bool) -> String {
         let context = json!({
             "requestId": self.head.request.uuid(),
             "functionArn": self.function_arn(),
@@ -40,13 +51,14 @@ impl Facts<'_> {
             "approximateInvokeCount": self.outgoing.tries.errors + u32::from(self.is_success()),
         });
         let timestamp = ondol_wire::time::iso_8601_millis(self.outgoing.ended_epoch_millis);
-        let payload = text_of_json(self.payload).unwrap_or("{}");
-        let mut record = format!(
-            r#"{{"version":"1.0","timestamp":"{timestamp}","requestContext":{context},"requestPayload":{payload}"#
-        );
+        let mut record = format!(r#"{{"version":"1.0","timestamp":"{timestamp}","requestContext":{context}"#);
+        if with_payloads {
+            let payload = text_of_json(self.payload).unwrap_or("{}");
+            record.push_str(&format!(r#","requestPayload":{payload}"#));
+        }
         if let Some(response) = &self.outgoing.response {
             record.push_str(&format!(r#","responseContext":{}"#, response_context(response)));
-            let answer = self.answer.filter(|answer| !answer.is_empty());
+            let answer = self.answer.filter(|answer| with_payloads && !answer.is_empty());
             match (answer.and_then(text_of_json), answer) {
                 (Some(text), _) => record.push_str(&format!(r#","responsePayload":{text}"#)),
                 (None, Some(_)) => record.push_str(UNREADABLE),
@@ -64,11 +76,14 @@ impl Facts<'_> {
         if let Some(response) = response {
             attributes.push(("ErrorCode", "Number", response.status.to_string()));
         }
+        // AWS's words, as they are.
+        let closed = "Function not invoked. Function isconfigured with zero reserved concurrent executions";
         let message = match response {
             Some(response) => self.error_message(response),
-            None => Some(
-                "Function not invoked. Function isconfigured with zero reserved concurrent executions".into(),
-            ),
+            None if self.outgoing.condition == Condition::ZeroReservedConcurrency.name() => {
+                Some(closed.into())
+            }
+            None => None,
         };
         if let Some(message) = message.filter(|message| !message.is_empty()) {
             attributes.push(("ErrorMessage", "String", cut(&message)));

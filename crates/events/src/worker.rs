@@ -1,6 +1,6 @@
 //! The loop that works the queue off: what is next → an attempt → what follows, on disk → the queue goes on.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +12,7 @@ use ondol_core::event_queue::{
     Verdict,
 };
 use ondol_core::identity::Home;
+use ondol_core::time::PolicyTime;
 use ondol_failpoint::reach;
 use ondol_identity::Authorizer;
 use ondol_observe::{clock, notice};
@@ -29,6 +30,10 @@ use crate::view::{self, Asking};
 
 /// Between tries to write what the disk does not take.
 const WRITE_AGAIN: Duration = Duration::from_secs(1);
+/// With so many writes under way nothing more is begun: a disk that takes nothing would have all of it done again.
+const WRITES_MAX: usize = 512;
+/// No retry waits longer, whatever a clock that stepped says.
+const DELAY_SECONDS_MAX: u64 = 300;
 
 /// What is known here of an event beside what the queue's machine knows.
 #[derive(Debug)]
@@ -39,6 +44,8 @@ pub struct Held {
     pub payload_bytes: u64,
     payload: Option<Kept>,
     pub enqueued_epoch_millis: i64,
+    /// What its present stage's age counts from.
+    since: PolicyTime,
     pub progress: Option<Progress>,
     /// What becomes of it once what is being written is on disk; none if it leaves.
     next: Option<Event>,
@@ -51,26 +58,25 @@ impl Held {
 
     /// Its place in the queue's machine.
     fn event(&self, id: EventId, head: &EventHead) -> Event {
-        let since = clock::policy_of(self.enqueued_epoch_millis);
-        let payload_bytes = self.payload_bytes;
+        let (since, payload_bytes) = (self.since, self.payload_bytes);
+        let due_at = |epoch_millis: i64| {
+            clock::policy_of(epoch_millis).min(clock::policy().plus_seconds(DELAY_SECONDS_MAX))
+        };
         match &self.progress {
             None => {
                 let lane = head.lane(&self.function);
                 Event { id, lane, payload_bytes, since, due: since, tries: Tries::default() }
             }
             Some(Progress::Tried { tries, due_epoch_millis, .. }) => {
-                let due = clock::policy_of(*due_epoch_millis);
+                let due = due_at(*due_epoch_millis);
                 Event { id, lane: head.lane(&self.function), payload_bytes, since, due, tries: *tries }
             }
             Some(Progress::Outgoing(outgoing)) => {
-                let since = clock::policy_of(outgoing.ended_epoch_millis);
-                let due = clock::policy_of(outgoing.due_epoch_millis);
+                let due = due_at(outgoing.due_epoch_millis);
                 let tries = Tries { errors: 0, throttles: outgoing.failures };
-                // A destination that takes nothing keeps only its own waiting.
-                let lane = outgoing
-                    .targets
-                    .first()
-                    .map_or_else(Arc::default, |target| format!("to {}", target.arn).into());
+                // A destination that takes nothing of a function keeps only that function's waiting.
+                let arn = outgoing.targets.first().map_or("", |target| target.arn.as_str());
+                let lane = format!("{} to {arn}", self.function).into();
                 Event { id, lane, payload_bytes, since, due, tries }
             }
         }
@@ -85,6 +91,8 @@ pub struct Worker<I> {
     noted: mpsc::UnboundedReceiver<Note>,
     /// What is being written.
     writes: usize,
+    /// Lanes whose trouble the operator has heard of.
+    warned: HashSet<Arc<str>>,
 }
 
 impl<I> std::fmt::Debug for Worker<I> {
@@ -105,7 +113,7 @@ impl<I: Invoke + 'static> Worker<I> {
         let destinations = Destinations::new(services, authorizer);
         let tools = Rc::new(Tools { store, invoke, destinations, home, notes });
         let (queue, held, settings) = (EventQueue::default(), HashMap::new(), SettingsCache::default());
-        Self { tools, queue, held, settings, noted, writes: 0 }
+        Self { tools, queue, held, settings, noted, writes: 0, warned: HashSet::new() }
     }
 
     /// Works until the server stops: then nothing is begun any more, and what runs is waited for.
@@ -118,7 +126,7 @@ impl<I: Invoke + 'static> Worker<I> {
         backlog.into_iter().for_each(|queued| self.take_in(queued));
         let mut is_stopping = *stopping.borrow();
         loop {
-            while !is_stopping && self.step() {}
+            while !is_stopping && self.may_begin() && self.step() {}
             if is_stopping && self.writes == 0 && self.queue.next_wakeup().1.is_none() {
                 return Ok(());
             }
@@ -151,7 +159,16 @@ impl<I: Invoke + 'static> Worker<I> {
         }
     }
 
+    /// After a failed disk nothing that follows could be kept; the next start begins where the disk is.
+    fn may_begin(&self) -> bool {
+        self.writes < WRITES_MAX && !self.tools.store.is_failed()
+    }
+
     fn wake(&self) -> Option<Duration> {
+        if !self.may_begin() {
+            // A write that ends wakes it.
+            return None;
+        }
         let (policy, wall) = self.queue.next_wakeup();
         let lease = wall.map(|at| Duration::from_micros(at.0.saturating_sub(clock::wall().0)));
         policy.map(clock::until).into_iter().chain(lease).min()
@@ -160,15 +177,24 @@ impl<I: Invoke + 'static> Worker<I> {
     fn take_in(&mut self, queued: Queued) {
         let Queued { id, function, head, payload_bytes, payload, enqueued_epoch_millis, progress } = queued;
         let progress = progress.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        let held =
-            Held { function, head, payload_bytes, payload, enqueued_epoch_millis, progress, next: None };
-        let Some(head) = held.head() else {
-            notice::error(&format!("event {id} in the queue can't be read; it stays where it is"));
-            return;
+        let began = match &progress {
+            Some(Progress::Outgoing(outgoing)) => outgoing.ended_epoch_millis,
+            _ => enqueued_epoch_millis,
         };
-        let event = held.event(id, &head);
+        // Nothing has begun in the future, whatever the clock said then.
+        let since = clock::policy_of(began).min(clock::policy());
+        let next = None;
+        let held =
+            Held { function, head, payload_bytes, payload, enqueued_epoch_millis, since, progress, next };
+        let event = held.head().map(|head| held.event(id, &head));
         self.held.insert(id, held);
-        self.queue.arrive(now(), event);
+        match event {
+            Some(event) => self.queue.arrive(now(), event),
+            None => {
+                notice::error(&format!("event {id} in the queue can't be read and is given up"));
+                self.finish(id, Ending::Undeliverable, Vec::new());
+            }
+        }
     }
 
     /// Begins the next attempt; false if there is none now.
@@ -209,7 +235,10 @@ impl<I: Invoke + 'static> Worker<I> {
                 tokio::task::spawn_local(work);
             }
             _ if settings.stops_loops && is_loop(&function, &head.passed) => {
-                self.answered(claim, Outcome::Refused(Condition::RecursiveInvocation), None, "");
+                let message = "Destinations brought the event round in circles.".to_owned();
+                let response = not_run(400, message);
+                let refused = Outcome::Refused(Condition::RecursiveInvocation);
+                self.answered(claim, refused, Some(no_body(response)), "");
             }
             _ => {
                 let kept = held.payload.take().map(|kept| kept.bytes.clone());
@@ -240,9 +269,6 @@ impl<I: Invoke + 'static> Worker<I> {
 
     fn invoked(&mut self, id: EventId, token: u64, called: Called) {
         let claim = Claim { id, token, tries: Tries::default() };
-        let response = |status, message: Option<String>| {
-            Some(EventResponse { status, executed_version: None, is_error: false, message })
-        };
         match called {
             Called::Answered { executed_version, is_error, body } => {
                 let executed_version = Some(executed_version);
@@ -251,20 +277,20 @@ impl<I: Invoke + 'static> Worker<I> {
                 self.answered(&claim, outcome, Some((response, body)), "the function failed");
             }
             Called::Throttled => {
-                let response = response(429, Some(RATE_EXCEEDED.into()));
-                self.answered(&claim, Outcome::Throttled, response.map(no_body), "throttled");
+                let response = no_body(not_run(429, RATE_EXCEEDED.into()));
+                self.answered(&claim, Outcome::Throttled, Some(response), "throttled");
             }
             Called::Closed => {
                 let refused = Outcome::Refused(Condition::ZeroReservedConcurrency);
                 self.answered(&claim, refused, None, "reserved concurrency is 0");
             }
             Called::NotFound(why) => {
-                let response = response(404, Some(why.clone()));
-                self.answered(&claim, Outcome::FunctionError, response.map(no_body), &why);
+                let response = no_body(not_run(404, why.clone()));
+                self.answered(&claim, Outcome::FunctionError, Some(response), &why);
             }
             Called::Unavailable(why) => {
-                let response = response(500, Some(why.clone()));
-                self.answered(&claim, Outcome::Unavailable, response.map(no_body), &why);
+                let response = no_body(not_run(500, why.clone()));
+                self.answered(&claim, Outcome::Unavailable, Some(response), &why);
             }
         }
     }
@@ -289,12 +315,15 @@ impl<I: Invoke + 'static> Worker<I> {
             }
             Some(Verdict::Again { due, tries }) => {
                 let due_epoch_millis = clock::epoch_millis_of(due);
-                self.keep(
-                    claim.id,
-                    Progress::Tried { tries, due_epoch_millis, why: why.into() },
-                    None,
-                    Vec::new(),
-                );
+                let before = match self.held.get(&claim.id).and_then(|held| held.progress.clone()) {
+                    Some(Progress::Tried { response, .. }) => response,
+                    _ => None,
+                };
+                // What the function itself said is kept: the last word of an event that becomes too old.
+                let (said, answer) = response.filter(|(response, _)| response.status == 200).unzip();
+                let response = said.or(before);
+                let tried = Progress::Tried { tries, due_epoch_millis, why: why.into(), response };
+                self.keep(claim.id, tried, answer, Vec::new());
             }
         }
     }
@@ -304,19 +333,15 @@ impl<I: Invoke + 'static> Worker<I> {
         match self.held.get(&id).and_then(|held| held.progress.clone()) {
             Some(Progress::Outgoing(outgoing)) => self.give_up_sending(id, &outgoing),
             tried => {
-                let (tries, why) = match tried {
-                    Some(Progress::Tried { tries, why, .. }) => (tries, why),
-                    _ => (Tries::default(), String::new()),
+                let (tries, said) = match tried {
+                    Some(Progress::Tried { tries, response, .. }) => (tries, response),
+                    _ => (Tries::default(), None),
                 };
-                let message = if why.is_empty() || why == "throttled" { RATE_EXCEEDED.into() } else { why };
-                let response = EventResponse {
-                    status: 429,
-                    executed_version: None,
-                    is_error: false,
-                    message: Some(message),
+                let response = match said {
+                    Some(said) => (Some(said), None),
+                    None => (Some(not_run(429, RATE_EXCEEDED.into())), Some(Bytes::new())),
                 };
-                let condition = Condition::EventAgeExceeded.name();
-                self.end(id, &settings, condition, tries, Some(no_body(response)));
+                self.end_with(id, &settings, Condition::EventAgeExceeded.name(), tries, response);
             }
         }
     }
@@ -330,6 +355,19 @@ impl<I: Invoke + 'static> Worker<I> {
         tries: Tries,
         response: Option<(EventResponse, Bytes)>,
     ) {
+        let (response, answer) = response.unzip();
+        self.end_with(id, settings, condition, tries, (response, answer));
+    }
+
+    /// The same; an answer that is on disk already is not given again.
+    fn end_with(
+        &mut self,
+        id: EventId,
+        settings: &Settings,
+        condition: &str,
+        tries: Tries,
+        (response, answer): (Option<EventResponse>, Option<Bytes>),
+    ) {
         let is_success = condition == SUCCESS;
         let targets = settings.targets(is_success);
         if targets.is_empty() {
@@ -337,7 +375,6 @@ impl<I: Invoke + 'static> Worker<I> {
             return self.finish(id, ending, Vec::new());
         }
         let now = clock::epoch_millis();
-        let (response, answer) = response.unzip();
         let outgoing = Outgoing {
             condition: condition.into(),
             ended_epoch_millis: now,
@@ -363,9 +400,7 @@ impl<I: Invoke + 'static> Worker<I> {
         outgoing.is_delivered |= sent.remaining.len() < outgoing.targets.len();
         match verdict {
             Verdict::Again { due, tries } if !sent.is_damaged => {
-                if outgoing.failures == 0 {
-                    notice::warning(&format!("an event's outcome can't be delivered yet: {}", sent.why));
-                }
+                self.warn_once(id, &sent.why);
                 outgoing.targets = sent.remaining;
                 outgoing.failures = tries.throttles;
                 outgoing.due_epoch_millis = clock::epoch_millis_of(due);
@@ -373,6 +408,9 @@ impl<I: Invoke + 'static> Worker<I> {
                 self.keep(id, Progress::Outgoing(outgoing), None, sent.follow_ups);
             }
             Verdict::Done => {
+                if let Some(lane) = self.queue.lane_of(id) {
+                    self.warned.remove(&lane);
+                }
                 let ending =
                     if outgoing.condition == SUCCESS { Ending::Succeeded } else { Ending::Delivered };
                 self.finish(id, ending, sent.follow_ups);
@@ -381,6 +419,14 @@ impl<I: Invoke + 'static> Worker<I> {
                 outgoing.why = sent.why;
                 self.give_up_sending(id, &outgoing);
             }
+        }
+    }
+
+    /// A destination in trouble is told of once, until it takes something again.
+    fn warn_once(&mut self, id: EventId, why: &str) {
+        if let Some(lane) = self.queue.lane_of(id).filter(|lane| !self.warned.contains(lane)) {
+            notice::warning(&format!("outcomes of events can't be delivered yet, {lane}: {why}"));
+            self.warned.insert(lane);
         }
     }
 
@@ -406,6 +452,10 @@ impl<I: Invoke + 'static> Worker<I> {
         let Some(head) = held.head() else { return };
         // Plain data with text keys, which serde_json always writes.
         let bytes: Bytes = serde_json::to_vec(&progress).unwrap_or_default().into();
+        let was_outgoing = matches!(held.progress, Some(Progress::Outgoing(_)));
+        if matches!(progress, Progress::Outgoing(_)) && !was_outgoing {
+            held.since = clock::policy();
+        }
         held.progress = Some(progress);
         held.next = Some(held.event(id, &head));
         self.write(id, Change::Progress { id, progress: bytes, answer, follow_ups });
@@ -437,6 +487,11 @@ const RATE_EXCEEDED: &str = "Rate Exceeded.";
 
 /// A destination is tried for as long as an event may live.
 const OUTGOING: Rules = Rules { retries: 0, age_seconds: AGE_SECONDS_MAX };
+
+/// The answer of this side, as the function gave none.
+fn not_run(status: u16, message: String) -> EventResponse {
+    EventResponse { status, executed_version: None, is_error: false, message: Some(message) }
+}
 
 fn no_body(response: EventResponse) -> (EventResponse, Bytes) {
     (response, Bytes::new())

@@ -98,6 +98,9 @@ fn called(
             Err(fault) => return Called::Unavailable(fault.message),
         },
     };
+    if reply.is_cut {
+        return Called::Unavailable("The execution environment was shut down while it ran.".into());
+    }
     let (is_error, body) = (reply.function_error.is_some(), whole_of(reply.body));
     Called::Answered { executed_version, is_error, body }
 }

@@ -34,6 +34,8 @@ use crate::shard::{Shard, Undelivered};
 
 /// A body that takes longer to arrive is given up. No slot is held while it arrives.
 const BODY_SECONDS_MAX: u64 = 60;
+/// A longer trace header is none.
+const TRACE_BYTES_MAX: usize = 512;
 /// The largest client context, as base64 text.
 const CLIENT_CONTEXT_BYTES_MAX: usize = 3_583;
 
@@ -114,7 +116,8 @@ async fn phases<D: Deliver + 'static>(
     }
     check_payload(&identified.payload)?;
     if identified.kind == InvocationType::Event {
-        let trace_id = trace_id(&identified, id);
+        // The old operation takes no trace along. Source: AWS's API reference.
+        let trace_id = if way == Way::InvokeAsync { new_trace(id) } else { trace_id(&identified, id) };
         let Resolved { function, qualifier, .. } = resolved;
         let event = Event { id, function, qualifier, payload: identified.payload, trace_id };
         return queue(&shard.store, event).await;
@@ -381,7 +384,7 @@ fn order(identified: &Identified, resolved: &Resolved, request: RequestId) -> Or
 
 fn trace_id(identified: &Identified, request: RequestId) -> Arc<str> {
     let given = identified.parts.headers.get("x-amzn-trace-id").and_then(|value| value.to_str().ok());
-    given.map_or_else(|| new_trace(request), Into::into)
+    given.filter(|given| given.len() <= TRACE_BYTES_MAX).map_or_else(|| new_trace(request), Into::into)
 }
 
 fn dry_run(id: RequestId) -> Response<Body> {

@@ -25,11 +25,26 @@ pub struct Parts {
     pub home: Home,
 }
 
+/// Without its worker a server would acknowledge events for ever and run none.
+struct Guard;
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            notice::error(
+                "working the queue of events off failed; the server ends, and its next start goes on",
+            );
+            std::process::exit(1);
+        }
+    }
+}
+
 /// Begins to work the queue off; ends when the server stops and what is under way is settled.
 pub fn start(parts: Parts, doors: Doors) -> Result<Pages> {
     let (pages, asked) = mpsc::channel(ASKING_MAX);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new().name("events".into()).spawn(move || {
+        let _guard = Guard;
         let Parts { store, inner, services, authorizer, home } = parts;
         let Doors { stopping, open } = doors;
         let worker = Worker::new(store, inner, services, authorizer, home);

@@ -77,10 +77,8 @@ pub fn up(arguments: &Up, output: Output) -> Result<()> {
     let mut quotas = Quotas::default();
     arguments.quota.iter().try_for_each(|text| quotas.set(text)).map_err(anyhow::Error::msg)?;
     ondol_observe::clock::compress(arguments.time_scale);
-    let limits = ondol_store::queue::Limits {
-        events: quotas.queued_events.into(),
-        payload_bytes: quotas.queued_event_bytes,
-    };
+    let limits =
+        ondol_store::queue::Limits { events: quotas.queued_events.into(), bytes: quotas.queued_event_bytes };
     let store = Store::open_with(data_dir, limits)?;
     let data_dir = data_dir.canonicalize().context("the data folder")?;
     let wanted = SocketAddr::new(arguments.address.listen, arguments.address.port);

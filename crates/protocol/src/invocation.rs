@@ -49,11 +49,13 @@ pub struct Reply {
     pub body: ReplyBody,
     /// The last 4 KB of this invocation's log lines, if wanted. A stream has it at its end.
     pub log_tail: Option<String>,
+    /// This side ended the execution environment: the function had no chance to answer.
+    pub is_cut: bool,
 }
 
 impl Reply {
     pub fn whole(function_error: Option<&'static str>, body: Bytes, log_tail: Option<String>) -> Self {
-        Self { function_error, content_type: None, body: ReplyBody::Whole(body), log_tail }
+        Self { function_error, content_type: None, body: ReplyBody::Whole(body), log_tail, is_cut: false }
     }
 }
 

@@ -23,12 +23,13 @@ pub type EventId = u64;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     pub events: u64,
-    pub payload_bytes: u64,
+    /// Of payloads and what is kept beside them.
+    pub bytes: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { events: 1_000_000, payload_bytes: 10 << 30 }
+        Self { events: 1_000_000, bytes: 10 << 30 }
     }
 }
 
@@ -71,7 +72,8 @@ impl Kept {
         use std::sync::atomic::Ordering::Relaxed;
         let more = |kept: u64| Some(kept + bytes.len() as u64).filter(|kept| *kept <= KEPT_BYTES_MAX);
         room.fetch_update(Relaxed, Relaxed, more).ok()?;
-        Some(Self { bytes: bytes.clone(), room: Arc::clone(room) })
+        // A copy: the bytes themselves may hold a whole read buffer.
+        Some(Self { bytes: Bytes::copy_from_slice(bytes), room: Arc::clone(room) })
     }
 }
 
@@ -265,7 +267,7 @@ pub(crate) struct Queue {
 struct Tally {
     next_id: EventId,
     events: u64,
-    payload_bytes: u64,
+    bytes: u64,
 }
 
 /// What a group of changes did, to be told once it is on disk.
@@ -286,12 +288,12 @@ pub(crate) const TABLES: &str = "
 impl Queue {
     pub(crate) fn load(connection: &Connection, limits: Limits) -> Result<Self, rusqlite::Error> {
         let tally = connection.query_row(
-            "SELECT (SELECT next FROM event_ids), COUNT(*), COALESCE(SUM(LENGTH(payload)), 0), COALESCE(MAX(id), 0) FROM events",
+            "SELECT (SELECT next FROM event_ids), COUNT(*), COALESCE(SUM(LENGTH(head) + LENGTH(payload)), 0), COALESCE(MAX(id), 0) FROM events",
             [],
             |row| {
-                let (next, events, payload_bytes): (u64, u64, u64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+                let (next, events, bytes): (u64, u64, u64) = (row.get(0)?, row.get(1)?, row.get(2)?);
                 let newest: u64 = row.get(3)?;
-                Ok(Tally { next_id: next.max(newest + 1), events, payload_bytes })
+                Ok(Tally { next_id: next.max(newest + 1), events, bytes })
             },
         )?;
         let mut statement = connection.prepare(
@@ -353,9 +355,9 @@ impl Queue {
     ) -> Result<Changed, rusqlite::Error> {
         match change {
             Change::Enqueue(event) => {
-                let Tally { events, payload_bytes, .. } = written.tally;
-                let bytes = payload_bytes + event.payload.len() as u64;
-                if events >= self.limits.events || bytes > self.limits.payload_bytes {
+                let Tally { events, bytes, .. } = written.tally;
+                let bytes = bytes + (event.head.len() + event.payload.len()) as u64;
+                if events >= self.limits.events || bytes > self.limits.bytes {
                     return Ok(Changed::Full);
                 }
                 written.insert(sql, event)?;
@@ -370,14 +372,15 @@ impl Queue {
                 }
             }
             Change::Finish { id, function, ending, follow_ups } => {
-                let mut gone =
-                    sql.prepare_cached("DELETE FROM events WHERE id = ?1 RETURNING LENGTH(payload)")?;
+                let mut gone = sql.prepare_cached(
+                    "DELETE FROM events WHERE id = ?1 RETURNING LENGTH(head) + LENGTH(payload)",
+                )?;
                 let Some(bytes) = gone.query_row(params![id], |row| row.get::<_, u64>(0)).optional()? else {
                     return Ok(Changed::Done);
                 };
                 sql.prepare_cached("DELETE FROM event_progress WHERE id = ?1")?.execute(params![id])?;
                 written.tally.events -= 1;
-                written.tally.payload_bytes -= bytes;
+                written.tally.bytes -= bytes;
                 written.counts.entry(Arc::clone(function)).or_default().count(*ending);
                 follow_ups.iter().try_for_each(|event| written.insert(sql, event))?;
             }
@@ -444,7 +447,7 @@ impl Written {
         put.execute(params![id, function, enqueued_epoch_millis, &head[..], &digest[..], &payload[..]])?;
         self.tally.next_id += 1;
         self.tally.events += 1;
-        self.tally.payload_bytes += payload.len() as u64;
+        self.tally.bytes += (head.len() + payload.len()) as u64;
         self.counts.entry(Arc::clone(function)).or_default().accepted += 1;
         self.arrived.push((id, event.clone()));
         Ok(())

@@ -202,8 +202,9 @@ fn a_lost_attempt_comes_back_and_its_late_answer_is_nobodys() {
     assert!(world.queue.renew(at(20), 1, claim.token));
     assert_eq!(world.next(at(49)), None, "a renewed lease holds");
     assert_eq!(world.queue.next_wakeup().1, Some(at(50).wall));
-    let again = world.claim(at(50));
-    assert_eq!((again.id, again.tries), (1, Tries::default()));
+    assert_eq!(world.next(at(50)), None, "what was lost doesn't come back at once");
+    let again = world.claim(at(51));
+    assert_eq!((again.id, again.tries), (1, Tries { errors: 0, throttles: 1 }));
     assert!(!world.queue.renew(at(51), 1, claim.token));
     assert_eq!(world.queue.answered(at(51), 1, claim.token, Outcome::Success, Rules::default()), None);
     assert_eq!(world.end(at(51), &again, Outcome::Success), Some(Verdict::Done));

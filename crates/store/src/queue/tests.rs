@@ -90,8 +90,8 @@ async fn an_event_ends_once_and_its_id_is_not_given_again() {
 #[tokio::test]
 async fn what_follows_comes_with_what_it_follows_also_when_the_queue_is_full() {
     let folder = Folder::new("full");
-    let store = Store::open_with(&folder.0, Limits { events: 1, payload_bytes: 10 }).unwrap();
-    let large = event("f", "more than ten bytes");
+    let store = Store::open_with(&folder.0, Limits { events: 1, bytes: 20 }).unwrap();
+    let large = event("f", "more than twenty bytes");
     assert_eq!(store.queue(Change::Enqueue(large)).await.unwrap(), Changed::Full);
     assert_eq!(store.queue(Change::Enqueue(event("f", "x"))).await.unwrap(), Changed::Done);
     assert_eq!(store.queue(Change::Enqueue(event("f", "y"))).await.unwrap(), Changed::Full);
