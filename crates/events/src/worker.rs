@@ -130,7 +130,8 @@ impl<I: Invoke + 'static> Worker<I> {
             if is_stopping && self.writes == 0 && self.queue.next_wakeup().1.is_none() {
                 return Ok(());
             }
-            let wake = self.wake();
+            // While it stops nothing begins by itself.
+            let wake = if is_stopping { None } else { self.wake() };
             tokio::select! {
                 Some(queued) = arrivals.recv() => {
                     self.take_in(queued);
