@@ -18,7 +18,7 @@ use ondol_core::identity::{EnvironmentId, PublicationId, RequestId};
 use ondol_observe::logs::{Limits, LogSender, LogStream};
 use ondol_protocol::assignment::EnvironmentAssignment;
 use ondol_protocol::containment::Exit;
-use ondol_protocol::invocation::{Deliver, Invocation};
+use ondol_protocol::invocation::{Deliver, Invocation, StreamLimits};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -114,6 +114,11 @@ async fn run(data: &[u8], logs: LogSender, folder: &std::path::Path, number: u64
         client_context: None,
         trace_id: None,
         wants_log_tail: number % 4 < 2,
+        stream: (number % 2 == 0).then_some(StreamLimits {
+            bytes_max: 1_000,
+            burst_bytes: 500,
+            bytes_per_second: 100_000,
+        }),
     };
     let deliverer = environments.clone();
     let reply = tokio::task::spawn_local(async move { deliverer.deliver(environment, invocation).await.is_ok() });
