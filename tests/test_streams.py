@@ -159,6 +159,29 @@ def test_a_stream_counts_against_reserved_concurrency_until_its_end(streams):
     assert read(begin(streams, "counted", {"parts": ["two"]})[1]) == (b"two", {})
 
 
+def test_a_stream_counts_also_when_nobody_reads_it_any_more(streams):
+    create(streams, "left", {"index.mjs": NODE}, runtime="nodejs24.x", handler="index.handler")
+    streams.client.put_function_concurrency(FunctionName="left", ReservedConcurrentExecutions=1)
+    with meeting() as gate:
+        answer, events = begin(streams, "left", {"parts": ["one", {"gate": gate.at("x")}, "two"]})
+        next(events)
+        gate.wait_for(1)
+        answer["EventStream"].close()
+        # Its connection is gone when another on it is refused or answered; the function still runs.
+        with pytest.raises(ClientError) as refused:
+            begin(streams, "left", {"parts": []})
+        assert refused.value.response["Error"]["Code"] == "TooManyRequestsException"
+        gate.open.set()
+
+    def free():
+        try:
+            return read(begin(streams, "left", {"parts": ["three"]})[1])
+        except streams.client.exceptions.TooManyRequestsException:
+            return None
+
+    assert wait_until(free, "the function to be done") == (b"three", {})
+
+
 def test_a_stream_has_a_largest_size():
     server = Server(None, "--quota=streamed-response-bytes=1000000")
     try:

@@ -119,6 +119,7 @@ async fn run(data: &[u8], logs: LogSender, folder: &std::path::Path, number: u64
             burst_bytes: 500,
             bytes_per_second: 100_000,
         }),
+        counted: None,
     };
     let deliverer = environments.clone();
     let reply = tokio::task::spawn_local(async move { deliverer.deliver(environment, invocation).await.is_ok() });

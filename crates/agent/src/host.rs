@@ -18,13 +18,12 @@ use ondol_observe::clock;
 use ondol_observe::platform::{self, Level, Status};
 use ondol_protocol::assignment::EnvironmentAssignment;
 use ondol_protocol::containment::{Exit, Process};
-use ondol_protocol::invocation::{
-    Invocation, Refused, Reply, ReplyBody, ReplyStream, StreamEnd, StreamLimits,
-};
+use ondol_protocol::invocation::{Invocation, Refused, Reply, StreamLimits};
 use serde_json::json;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+use crate::caller::Caller;
 use crate::extensions::Extensions;
 use crate::journal::{Ended, Journal};
 use crate::logs::Logs;
@@ -82,44 +81,6 @@ struct ParkedPoll {
     hand: oneshot::Sender<Handed>,
     /// The connection, to see whether its client is still there.
     connection: Rc<OwnedFd>,
-}
-
-/// Where a caller waits.
-enum Ear {
-    /// For its whole answer.
-    Answer(oneshot::Sender<Result<Reply, Refused>>),
-    /// For the end of a stream it already reads.
-    StreamEnd(oneshot::Sender<StreamEnd>),
-}
-
-impl Ear {
-    /// The caller may have gone away; the function ran all the same.
-    fn tell(self, function_error: Option<&'static str>, body: Bytes, log_tail: Option<String>, is_cut: bool) {
-        match self {
-            Self::Answer(reply) => {
-                let whole = Reply { is_cut, ..Reply::whole(function_error, body, log_tail) };
-                drop(reply.send(Ok(whole)));
-            }
-            Self::StreamEnd(end) => {
-                let error = function_error.map(|_| body);
-                drop(end.send(StreamEnd { error, log_tail }));
-            }
-        }
-    }
-
-    /// It never reached the function.
-    fn refuse(self, cause: ThrottleCause) {
-        if let Self::Answer(reply) = self {
-            let _ = reply.send(Err(Refused(cause)));
-        }
-    }
-}
-
-struct Caller {
-    reply: Ear,
-    invocation: Invocation,
-    /// When the runtime got it; before that it may still go elsewhere.
-    handed_at: Option<WallTime>,
 }
 
 /// An error the runtime reported of itself.
@@ -299,9 +260,7 @@ impl Host {
         let (reply, answered) = oneshot::channel();
         let request = invocation.request;
         let timeout_millis = invocation.timeout_millis;
-        self.callers
-            .borrow_mut()
-            .insert(request, Caller { reply: Ear::Answer(reply), invocation, handed_at: None });
+        self.callers.borrow_mut().insert(request, Caller::new(reply, invocation));
         self.handle(Event::Invoke { request, timeout_millis });
         answered
     }
@@ -441,30 +400,12 @@ impl Host {
     /// Whether an answer is being streamed.
     pub fn is_streaming(&self, request: RequestId) -> bool {
         let callers = self.callers.borrow();
-        callers.get(&request).is_some_and(|caller| matches!(caller.reply, Ear::StreamEnd(_)))
+        callers.get(&request).is_some_and(Caller::is_streaming)
     }
 
     /// Begins to stream an answer. None if its caller has been answered, or reads already.
     pub fn begin_stream(&self, request: RequestId, content_type: String) -> Option<mpsc::Sender<Bytes>> {
-        let mut callers = self.callers.borrow_mut();
-        let caller = callers.get_mut(&request)?;
-        if !matches!(caller.reply, Ear::Answer(_)) {
-            return None;
-        }
-        let (writer, stream) = ReplyStream::new();
-        let before = std::mem::replace(&mut caller.reply, Ear::StreamEnd(writer.end));
-        let reply = Reply {
-            function_error: None,
-            content_type: Some(content_type),
-            body: ReplyBody::Stream(stream),
-            log_tail: None,
-            is_cut: false,
-        };
-        if let Ear::Answer(waiting) = before {
-            // A caller that went away does not stop the function.
-            let _ = waiting.send(Ok(reply));
-        }
-        Some(writer.chunks)
+        self.callers.borrow_mut().get_mut(&request)?.begin_stream(content_type)
     }
 
     /// The runtime's answer to an invocation; its slot is free when this returns.
@@ -544,7 +485,7 @@ impl Host {
                 self.platform_error.set(PLATFORM_ERRORS.iter().find(|known| **known == error_type).copied());
                 self.reply(request, Some("Unhandled"), error_body(error_type, &message), Status::Failure);
             } else if let Some(caller) = self.callers.borrow_mut().remove(&request) {
-                caller.reply.refuse(ThrottleCause::Concurrency);
+                caller.refuse(ThrottleCause::Concurrency);
             }
         }
     }
@@ -618,7 +559,7 @@ impl Host {
         let lines = self.journal.report(request, &ended, wants_tail);
         let log_tail = wants_tail.then(|| self.logs.take_tail(request, &lines).unwrap_or_default());
         self.logs.belong_to(None);
-        caller.reply.tell(function_error, body, log_tail, self.is_cut.get());
+        caller.tell(function_error, body, log_tail, self.is_cut.get());
     }
 
     fn handle(&self, event: Event) {
@@ -678,7 +619,7 @@ impl Host {
                         self.slot_released();
                     }
                     if let Some(caller) = self.callers.borrow_mut().remove(&request) {
-                        caller.reply.refuse(ThrottleCause::Concurrency);
+                        caller.refuse(ThrottleCause::Concurrency);
                     }
                 }
                 Effect::SlotReleased => self.slot_released(),

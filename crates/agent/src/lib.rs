@@ -7,6 +7,7 @@
 //! invoke threads, one in each, and owns the environments' sockets and slots there. Channels join them.
 
 mod budget;
+mod caller;
 pub mod configuration;
 mod environment;
 mod extensions;

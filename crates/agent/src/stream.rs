@@ -32,41 +32,51 @@ pub async fn answer(
     let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let content_type = content_type.unwrap_or("application/octet-stream").to_owned();
     // What is written whole has the limit of what is written whole.
-    let bytes_max = if streams { limits.bytes_max } else { PAYLOAD_BYTES_MAX as u64 };
-    let mut chunks = host.begin_stream(id, content_type);
+    let limits =
+        if streams { limits } else { StreamLimits { bytes_max: PAYLOAD_BYTES_MAX as u64, ..limits } };
+    let chunks = host.begin_stream(id, content_type);
     let mut unfinished = Unfinished { host, id, is_over: false };
-    let (mut pace, mut written) = (Pace::new(limits, clock::wall()), 0);
-    let (mut body, mut trailers) = (request.into_body(), HeaderMap::new());
+    let forwarded = forward(request.into_body(), chunks, limits).await;
+    unfinished.is_over = true;
+    match forwarded {
+        Ok(trailers) => match trailing_error(&trailers) {
+            Some(error) => answered(host.answer(id, Some("Unhandled"), error)),
+            None => answered(host.answer(id, None, Bytes::new())),
+        },
+        Err(error) => {
+            let limit = usize::try_from(limits.bytes_max).unwrap_or(usize::MAX);
+            broken_answer(host, id, &error, "Response", limit)
+        }
+    }
+}
+
+/// Hands chunks on until the body's end; the last one is in before this returns.
+async fn forward(
+    mut body: Incoming,
+    mut chunks: Option<mpsc::Sender<Bytes>>,
+    limits: StreamLimits,
+) -> Result<HeaderMap, ReadError> {
+    let (mut pace, mut written, mut trailers) = (Pace::new(limits, clock::wall()), 0, HeaderMap::new());
     while let Some(frame) = body.frame().await {
-        let Ok(frame) = frame else {
-            unfinished.is_over = true;
-            return broken_answer(host, id, &ReadError::Truncated, "Response", 0);
-        };
-        match frame.into_data() {
+        match frame.map_err(|_| ReadError::Truncated)?.into_data() {
             Ok(data) => {
                 written += data.len() as u64;
-                if written > bytes_max {
-                    let limit = usize::try_from(bytes_max).unwrap_or(usize::MAX);
-                    unfinished.is_over = true;
-                    return broken_answer(host, id, &ReadError::TooLarge, "Response", limit);
+                if written > limits.bytes_max {
+                    return Err(ReadError::TooLarge);
                 }
-                if let Some(open) = &chunks {
-                    tokio::time::sleep(pace.wait(clock::wall(), data.len() as u64)).await;
-                    if !take(open, data).await {
-                        chunks = None;
-                    }
+                let Some(open) = &chunks else { continue };
+                let wait = pace.wait(clock::wall(), data.len() as u64);
+                if !wait.is_zero() {
+                    tokio::time::sleep(wait).await;
+                }
+                if !take(open, data).await {
+                    chunks = None;
                 }
             }
             Err(frame) => trailers.extend(frame.into_trailers().unwrap_or_default()),
         }
     }
-    // The last chunk is in before the end is told.
-    drop(chunks);
-    unfinished.is_over = true;
-    match trailing_error(&trailers) {
-        Some(error) => answered(host.answer(id, Some("Unhandled"), error)),
-        None => answered(host.answer(id, None, Bytes::new())),
-    }
+    Ok(trailers)
 }
 
 /// A runtime whose connection ends in the middle has answered all the same.

@@ -136,6 +136,7 @@ impl Rig {
             trace_id: Some("Root=1-2-3".into()),
             wants_log_tail: false,
             stream,
+            counted: None,
         };
         let environments = self.environments.clone();
         let reply =

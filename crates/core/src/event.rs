@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::event_queue::Tries;
+use crate::event_queue::{Condition, Rules, Tries};
 use crate::identity::RequestId;
 
 /// What is kept of an asynchronous invocation beside its payload. It never changes.
@@ -21,8 +21,10 @@ pub struct EventHead {
     pub passed: BTreeMap<Arc<str>, u32>,
 }
 
+/// The largest payload of an event, as AWS has it.
+pub const EVENT_BYTES_MAX: usize = 1 << 20;
 /// Times a chain of destinations may come through one function. Source: AWS's page on recursive loops.
-pub const PASSES_MAX: u32 = 16;
+const PASSES_MAX: u32 = 16;
 
 impl EventHead {
     /// Where it waits: events of one function and qualifier share their capacity.
@@ -30,6 +32,64 @@ impl EventHead {
         match &self.qualifier {
             Some(qualifier) => format!("{function}:{qualifier}").into(),
             None => function.into(),
+        }
+    }
+
+    /// The head of the event that brings this one's outcome, as an event of `from`, to the function `to`.
+    pub fn follow_up(&self, from: &str, request: RequestId, to: &str, qualifier: Option<String>) -> Self {
+        let mut passed = self.passed.clone();
+        // Where the chain began counts too.
+        passed.entry(from.into()).or_insert(1);
+        *passed.entry(to.into()).or_default() += 1;
+        Self { request, qualifier: qualifier.map(Into::into), trace_id: self.trace_id.clone(), passed }
+    }
+
+    /// Whether destinations have brought it round to a function too often.
+    pub fn is_in_a_loop(&self, function: &str) -> bool {
+        self.passed.get(function).is_some_and(|passes| *passes > PASSES_MAX)
+    }
+}
+
+/// What a function's owner wants of its events.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EventSettings {
+    pub rules: Rules,
+    pub on_success: Option<String>,
+    pub on_failure: Option<String>,
+    pub dead_letter: Option<String>,
+    /// Destinations are reached with it. None if there is no such function.
+    pub role: Option<String>,
+    pub stops_loops: bool,
+}
+
+impl EventSettings {
+    /// Who wants to hear of an event that ended: of a failure the destination and the dead-letter queue, each by itself.
+    pub fn targets(&self, conclusion: Conclusion) -> Vec<Target> {
+        let target = |form, arn: &Option<String>| arn.clone().map(|arn| Target { arn, form });
+        let targets = match conclusion {
+            Conclusion::Success => [target(Form::Record, &self.on_success), None],
+            Conclusion::Failure(_) => {
+                [target(Form::Record, &self.on_failure), target(Form::DeadLetter, &self.dead_letter)]
+            }
+        };
+        targets.into_iter().flatten().collect()
+    }
+}
+
+/// How an event's invocation ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Conclusion {
+    Success,
+    #[serde(untagged)]
+    Failure(Condition),
+}
+
+impl Conclusion {
+    /// AWS's word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Success => "Success",
+            Self::Failure(condition) => condition.name(),
         }
     }
 }
@@ -55,8 +115,7 @@ pub enum Progress {
 /// An outcome on its way to where it is wanted.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Outgoing {
-    /// `Success` or why it was given up.
-    pub condition: String,
+    pub condition: Conclusion,
     pub ended_epoch_millis: i64,
     pub tries: Tries,
     pub response: Option<EventResponse>,
@@ -92,4 +151,51 @@ pub enum Form {
     Record,
     /// A dead-letter queue: the event as it came.
     DeadLetter,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head() -> EventHead {
+        EventHead { request: RequestId(1), qualifier: None, trace_id: None, passed: BTreeMap::new() }
+    }
+
+    #[test]
+    fn a_chain_that_comes_round_too_often_is_a_loop() {
+        let (mut head, mut rounds) = (head(), 0);
+        while !head.is_in_a_loop("ping") {
+            head = head.follow_up("ping", RequestId(2), "pong", None);
+            assert!(!head.is_in_a_loop("pong"), "the first to be seen is where it began");
+            head = head.follow_up("pong", RequestId(3), "ping", Some("live".into()));
+            rounds += 1;
+        }
+        assert_eq!((rounds, head.qualifier.as_deref()), (16, Some("live")));
+    }
+
+    #[test]
+    fn who_hears_of_what() {
+        let arn = |text: &str| Some(text.to_owned());
+        let settings = EventSettings {
+            on_success: arn("s"),
+            on_failure: arn("f"),
+            dead_letter: arn("d"),
+            ..EventSettings::default()
+        };
+        let told = |conclusion| -> Vec<(String, Form)> {
+            settings.targets(conclusion).into_iter().map(|target| (target.arn, target.form)).collect()
+        };
+        assert_eq!(told(Conclusion::Success), [("s".into(), Form::Record)]);
+        let failed = Conclusion::Failure(Condition::RetriesExhausted);
+        assert_eq!(told(failed), [("f".into(), Form::Record), ("d".into(), Form::DeadLetter)]);
+    }
+
+    #[test]
+    fn conclusions_are_written_as_aws_names_them() {
+        for conclusion in [Conclusion::Success, Conclusion::Failure(Condition::EventAgeExceeded)] {
+            let text = serde_json::to_string(&conclusion).unwrap();
+            assert_eq!(text, format!("\"{}\"", conclusion.name()));
+            assert_eq!(serde_json::from_str::<Conclusion>(&text).unwrap(), conclusion);
+        }
+    }
 }

@@ -25,7 +25,7 @@ pub const PAYLOAD_BYTES_MAX: u64 = 256 << 20;
 pub const LEASE_MILLIS: u64 = 30_000;
 /// How long a destination that takes nothing is tried. The longest age of an event, as AWS has it.
 pub const AGE_SECONDS_MAX: u32 = 21_600;
-pub const RETRIES_MAX: u32 = 2;
+const RETRIES_MAX: u32 = 2;
 
 const WINDOW_START: usize = 8;
 /// A lane may have this part of all attempts, and of all payload bytes.
@@ -80,14 +80,13 @@ pub struct Event {
 }
 
 /// One attempt at an event, as it was given out.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Claim {
     pub id: EventId,
     pub token: u64,
-    pub tries: Tries,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     Attempt(Claim),
     /// It has become older than it may; to be settled as [`Condition::EventAgeExceeded`].
@@ -108,7 +107,7 @@ pub enum Outcome {
 }
 
 /// Why an event was given up. The words are AWS's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Condition {
     RetriesExhausted,
     EventAgeExceeded,
@@ -199,17 +198,9 @@ pub struct LaneView {
 }
 
 impl EventQueue {
-    pub fn is_empty(&self) -> bool {
-        self.events.is_empty()
-    }
-
     /// Where an event waits.
     pub fn lane_of(&self, id: EventId) -> Option<Arc<str>> {
         self.events.get(&id).map(|known| Arc::clone(&known.event.lane))
-    }
-
-    pub fn len(&self) -> usize {
-        self.events.len()
     }
 
     pub fn lanes(&self) -> impl Iterator<Item = (&Arc<str>, LaneView)> {
@@ -226,7 +217,9 @@ impl EventQueue {
     }
 
     /// An event that is in the store from now on, or comes back with more tries behind it.
-    pub fn arrive(&mut self, now: Moment, event: Event) {
+    /// No wait is longer than the longest delay, whatever a clock that stepped has made of it.
+    pub fn arrive(&mut self, now: Moment, mut event: Event) {
+        event.due = event.due.min(now.policy.plus_seconds(THROTTLE_DELAY_SECONDS_MAX));
         let lane = self.lanes.entry(Arc::clone(&event.lane)).or_default();
         // Counted before it is taken off, so that a lane it stays in is kept.
         lane.events += 1;
@@ -272,7 +265,7 @@ impl EventQueue {
             self.payload_bytes += known.event.payload_bytes;
             lane.payload_bytes += known.event.payload_bytes;
             lane.running += 1;
-            Step::Attempt(Claim { id, token, tries: known.event.tries })
+            Step::Attempt(Claim { id, token })
         };
         self.next_turn += 1;
         let turn = self.next_turn;
@@ -283,7 +276,7 @@ impl EventQueue {
     }
 
     /// An attempt is still alive. False if it is taken for lost: somebody else may be at its event.
-    pub fn renew(&mut self, now: Moment, id: EventId, token: u64) -> bool {
+    pub fn renew(&mut self, now: Moment, Claim { id, token }: Claim) -> bool {
         let Some(Known { phase: Phase::Running { token: own, lease_until }, .. }) = self.events.get_mut(&id)
         else {
             return false;
@@ -301,8 +294,7 @@ impl EventQueue {
     pub fn answered(
         &mut self,
         now: Moment,
-        id: EventId,
-        token: u64,
+        Claim { id, token }: Claim,
         outcome: Outcome,
         rules: Rules,
     ) -> Option<Verdict> {

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::coins::Coins;
 use crate::managed_instances::Violation;
 
 /// The longest name of a function, without what an ARN puts around it.
@@ -222,6 +223,11 @@ impl RequestId {
     pub fn from_random(high: u64, low: u64) -> Self {
         let value = u128::from(high) << 64 | u128::from(low);
         Self(value & !(0xF << 76) & !(0x3 << 62) | (0x4 << 76) | (0x2 << 62))
+    }
+
+    /// A new one, by chance.
+    pub fn by(coins: &mut Coins) -> Self {
+        Self::from_random(coins.flip(), coins.flip())
     }
 
     /// `8-4-4-4-12` hex digits.

@@ -1,13 +1,14 @@
 //! One attempt at an event: its invocation, or bringing its outcome out.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use ondol_core::event::{EventHead, Outgoing, Target};
-use ondol_core::event_queue::LEASE_MILLIS;
+use ondol_core::coins::Coins;
+use ondol_core::event::{EVENT_BYTES_MAX, EventHead, Outgoing, Target};
+use ondol_core::event_queue::{Claim, LEASE_MILLIS};
 use ondol_core::identity::{FunctionReference, Home, RequestId};
 use ondol_failpoint::reach;
 use ondol_observe::clock;
@@ -19,30 +20,14 @@ use tokio::sync::mpsc;
 use crate::destination::Destinations;
 use crate::record::Facts;
 
-/// What a function takes as an event.
-const EVENT_BYTES_MAX: usize = 1 << 20;
-
 /// What attempts and writes tell the worker.
 #[derive(Debug)]
 pub enum Note {
-    Alive {
-        id: EventId,
-        token: u64,
-    },
-    Invoked {
-        id: EventId,
-        token: u64,
-        called: Called,
-    },
-    Sent {
-        id: EventId,
-        token: u64,
-        sent: Sent,
-    },
+    Alive(Claim),
+    Invoked(Claim, Called),
+    Sent(Claim, Sent),
     /// What followed from an attempt is on disk.
-    Settled {
-        id: EventId,
-    },
+    Settled(EventId),
 }
 
 /// How far an outcome came.
@@ -63,15 +48,12 @@ pub struct Tools<I> {
     pub invoke: I,
     pub destinations: Destinations,
     pub home: Home,
+    pub coins: RefCell<Coins>,
     pub notes: mpsc::UnboundedSender<Note>,
 }
 
 /// Sends a sign of life for as long as the work takes.
-async fn alive<T>(
-    notes: &mpsc::UnboundedSender<Note>,
-    (id, token): (EventId, u64),
-    work: impl Future<Output = T>,
-) -> T {
+async fn alive<T>(notes: &mpsc::UnboundedSender<Note>, claim: Claim, work: impl Future<Output = T>) -> T {
     let mut work = std::pin::pin!(work);
     let mut ticks = tokio::time::interval(Duration::from_millis(LEASE_MILLIS / 3));
     ticks.tick().await;
@@ -79,7 +61,7 @@ async fn alive<T>(
         tokio::select! {
             done = &mut work => return done,
             // A worker that is gone leaves the event to the next start.
-            _ = ticks.tick() => drop(notes.send(Note::Alive { id, token })),
+            _ = ticks.tick() => drop(notes.send(Note::Alive(claim))),
         }
     }
 }
@@ -87,11 +69,12 @@ async fn alive<T>(
 impl<I: Invoke> Tools<I> {
     pub async fn invoke(
         self: Rc<Self>,
-        (id, token): (EventId, u64),
+        claim: Claim,
         function: Arc<str>,
         head: EventHead,
         kept: Option<Bytes>,
     ) {
+        let id = claim.id;
         let work = async {
             let payload = match kept {
                 Some(payload) => Ok(Some(payload)),
@@ -106,21 +89,21 @@ impl<I: Invoke> Tools<I> {
                 Err(error) => Called::Unavailable(error.to_string()),
             }
         };
-        let called = alive(&self.notes, (id, token), work).await;
-        let _ = self.notes.send(Note::Invoked { id, token, called });
+        let called = alive(&self.notes, claim, work).await;
+        let _ = self.notes.send(Note::Invoked(claim, called));
     }
 
     pub async fn send(
         self: Rc<Self>,
-        (id, token): (EventId, u64),
+        claim: Claim,
         function: Arc<str>,
         head: EventHead,
         outgoing: Outgoing,
         role: Option<String>,
     ) {
-        let sent =
-            alive(&self.notes, (id, token), self.send_all(id, &function, &head, &outgoing, role)).await;
-        let _ = self.notes.send(Note::Sent { id, token, sent });
+        let work = self.send_all(claim.id, &function, &head, &outgoing, role);
+        let sent = alive(&self.notes, claim, work).await;
+        let _ = self.notes.send(Note::Sent(claim, sent));
     }
 
     async fn send_all(
@@ -174,16 +157,8 @@ impl<I: Invoke> Tools<I> {
         if self.store.get(&keys::function(&reference.name)).is_none() {
             return Err(format!("Function not found: {}", target.arn));
         }
-        let mut passed = facts.head.passed.clone();
-        // Where the chain began counts too.
-        passed.entry(Arc::clone(facts.function)).or_insert(1);
-        *passed.entry(reference.name.as_str().into()).or_default() += 1;
-        let head = EventHead {
-            request: random_request(),
-            qualifier: qualifier.map(Into::into),
-            trace_id: facts.head.trace_id.clone(),
-            passed,
-        };
+        let request = RequestId::by(&mut self.coins.borrow_mut());
+        let head = facts.head.follow_up(facts.function, request, &reference.name, qualifier);
         Ok(NewEvent {
             function: reference.name.into(),
             head: serde_json::to_vec(&head).unwrap_or_default().into(),
@@ -201,15 +176,4 @@ impl<I: Invoke> Tools<I> {
         let read = tokio::task::spawn_blocking(move || read(&store)).await;
         read.unwrap_or(Err(StoreError::Stopped))
     }
-}
-
-fn random_request() -> RequestId {
-    // Without random numbers from the system nothing here would have started.
-    let flip = || getrandom::u64().unwrap_or_default();
-    RequestId::from_random(flip(), flip())
-}
-
-/// Whether a chain of destinations came through a function too often.
-pub fn is_loop(function: &str, passed: &BTreeMap<Arc<str>, u32>) -> bool {
-    passed.get(function).is_some_and(|passes| *passes > ondol_core::event::PASSES_MAX)
 }

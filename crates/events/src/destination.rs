@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use ondol_core::event::{Form, Target};
 use ondol_identity::Authorizer;
-use ondol_services::{Asked, Response, ServiceEndpoints};
+use ondol_services::{Asked, Response, ServiceEndpoints, get_queue_url};
 use ondol_wire::uri::percent_encode;
 use serde_json::{Map, Value, json};
 
@@ -157,10 +157,8 @@ impl Destinations {
 
 /// Where a queue is.
 async fn queue_url(services: &ServiceEndpoints, arn: &str) -> Result<String, String> {
-    let parts: Vec<&str> = arn.split(':').collect();
-    let [_, _, _, _, account, queue] = parts[..] else { return Err(format!("{arn} is no queue.")) };
-    let asked = json!({"QueueName": queue, "QueueOwnerAWSAccountId": account});
-    let asked = Asked::json("1.0", "AmazonSQS.GetQueueUrl", &asked);
+    let input = get_queue_url(arn).ok_or_else(|| format!("{arn} is no queue."))?;
+    let asked = Asked::json("1.0", "AmazonSQS.GetQueueUrl", &input);
     let response = services.call("sqs", asked, ANSWER_BYTES_MAX).await?;
     refused("sqs", &response)?;
     let answer: Value = serde_json::from_slice(&response.body).unwrap_or_default();

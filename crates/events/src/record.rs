@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ondol_core::event::{EventHead, EventResponse, Outgoing};
+use ondol_core::event::{Conclusion, EventHead, EventResponse, Outgoing};
 use ondol_core::event_queue::Condition;
 use ondol_core::identity::{Home, LATEST};
 use serde_json::value::RawValue;
@@ -29,7 +29,7 @@ impl Facts<'_> {
     }
 
     pub fn is_success(&self) -> bool {
-        self.outgoing.condition == SUCCESS
+        self.outgoing.condition == Conclusion::Success
     }
 
     /// The record of an invocation for a service that takes no more than this: without its payloads, if it is larger.
@@ -47,7 +47,7 @@ impl Facts<'_> {
         let context = json!({
             "requestId": self.head.request.uuid(),
             "functionArn": self.function_arn(),
-            "condition": self.outgoing.condition,
+            "condition": self.outgoing.condition.name(),
             "approximateInvokeCount": self.outgoing.tries.errors + u32::from(self.is_success()),
         });
         let timestamp = ondol_wire::time::iso_8601_millis(self.outgoing.ended_epoch_millis);
@@ -80,9 +80,7 @@ impl Facts<'_> {
         let closed = "Function not invoked. Function isconfigured with zero reserved concurrent executions";
         let message = match response {
             Some(response) => self.error_message(response),
-            None if self.outgoing.condition == Condition::ZeroReservedConcurrency.name() => {
-                Some(closed.into())
-            }
+            None if self.outgoing.condition == CLOSED => Some(closed.into()),
             None => None,
         };
         if let Some(message) = message.filter(|message| !message.is_empty()) {
@@ -99,7 +97,7 @@ impl Facts<'_> {
     }
 }
 
-pub const SUCCESS: &str = "Success";
+const CLOSED: Conclusion = Conclusion::Failure(Condition::ZeroReservedConcurrency);
 const UNREADABLE: &str = r#","deliveryError":{"statusCode":400,"errorCode":"InvalidRequestContentException","errorMessage":"The function response payload could not be parsed as JSON."}"#;
 
 fn text_of_json(bytes: &[u8]) -> Option<&str> {

@@ -4,47 +4,29 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use ondol_core::attached::{Alias, Attached, EventInvokeConfig};
-use ondol_core::event::{Form, Target};
+use ondol_core::event::EventSettings;
 use ondol_core::event_queue::Rules;
 use ondol_core::function::{Function, FunctionConfiguration, FunctionVersion, RecursiveLoop};
 use ondol_core::identity::{LATEST_PUBLISHED, Qualifier};
 use ondol_store::{Revision, Store, keys};
 
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Settings {
-    pub rules: Rules,
-    pub on_success: Option<String>,
-    pub on_failure: Option<String>,
-    pub dead_letter: Option<String>,
-    /// Destinations are reached with it. None if there is no such function.
-    pub role: Option<String>,
-    pub stops_loops: bool,
-}
-
-impl Settings {
-    /// Who wants to hear of an event that ended.
-    pub fn targets(&self, is_success: bool) -> Vec<Target> {
-        let record = |arn: &Option<String>| arn.clone().map(|arn| Target { arn, form: Form::Record });
-        if is_success {
-            return record(&self.on_success).into_iter().collect();
-        }
-        let dead = self.dead_letter.clone().map(|arn| Target { arn, form: Form::DeadLetter });
-        record(&self.on_failure).into_iter().chain(dead).collect()
-    }
-}
-
 /// Settings as they were read last, until any document changes.
 #[derive(Debug, Default)]
 pub struct SettingsCache {
     revision: Revision,
-    known: HashMap<Key, Arc<Settings>>,
+    known: HashMap<Key, Arc<EventSettings>>,
 }
 
 /// A function and the qualifier it was invoked with.
 type Key = (Arc<str>, Option<Arc<str>>);
 
 impl SettingsCache {
-    pub fn of(&mut self, store: &Store, function: &Arc<str>, qualifier: Option<&Arc<str>>) -> Arc<Settings> {
+    pub fn of(
+        &mut self,
+        store: &Store,
+        function: &Arc<str>,
+        qualifier: Option<&Arc<str>>,
+    ) -> Arc<EventSettings> {
         let revision = store.revision();
         if revision != self.revision {
             self.revision = revision;
@@ -55,10 +37,10 @@ impl SettingsCache {
     }
 }
 
-fn read(store: &Store, name: &str, qualifier: Option<&Arc<str>>) -> Settings {
+fn read(store: &Store, name: &str, qualifier: Option<&Arc<str>>) -> EventSettings {
     // A document that can't be read is as good as absent; the API answers for it.
     let Ok(Some((function, _))) = store.document::<Function>(&keys::function(name)) else {
-        return Settings::default();
+        return EventSettings::default();
     };
     let version = |version: &str| {
         let found = store.document::<FunctionVersion>(&keys::version(name, version)).ok().flatten();
@@ -95,7 +77,7 @@ fn read(store: &Store, name: &str, qualifier: Option<&Arc<str>>) -> Settings {
     };
     let config = attached.event_invoke.as_ref();
     let configuration = configuration.as_ref();
-    Settings {
+    EventSettings {
         rules: rules(config),
         on_success: config.and_then(|config| config.on_success.clone()),
         on_failure: config.and_then(|config| config.on_failure.clone()),

@@ -110,7 +110,6 @@ pub fn page(
 }
 
 fn shown(id: EventId, held: &Held, is_running: bool, due_epoch_millis: i64, now: i64) -> Value {
-    let head = held.head();
     let (stage, errors, throttles, why) = match &held.progress {
         None => ("waiting", 0, 0, ""),
         Some(Progress::Tried { tries, why, .. }) => ("retrying", tries.errors, tries.throttles, why.as_str()),
@@ -118,8 +117,8 @@ fn shown(id: EventId, held: &Held, is_running: bool, due_epoch_millis: i64, now:
     };
     json!({
         "id": id,
-        "requestId": head.as_ref().map(|head| head.request.uuid()),
-        "qualifier": head.as_ref().and_then(|head| head.qualifier.as_deref()),
+        "requestId": held.head.request.uuid(),
+        "qualifier": held.head.qualifier.as_deref(),
         "stage": if is_running { "running" } else { stage },
         "ageSeconds": (now - held.enqueued_epoch_millis).max(0) / 1_000,
         "dueInSeconds": (due_epoch_millis - now).max(0) / 1_000,

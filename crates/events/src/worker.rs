@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use ondol_core::event::{EventHead, EventResponse, Outgoing, Progress};
+use ondol_core::coins::Coins;
+use ondol_core::event::{Conclusion, EventHead, EventResponse, EventSettings, Outgoing, Progress};
 use ondol_core::event_queue::{
     AGE_SECONDS_MAX, Claim, Condition, Event, EventId, EventQueue, Moment, Outcome, Rules, Step, Tries,
     Verdict,
@@ -22,25 +23,21 @@ use ondol_store::queue::{Change, Ending, Followed, Kept, NewEvent, Queued};
 use ondol_store::{Store, StoreError};
 use tokio::sync::{mpsc, watch};
 
-use crate::attempt::{Note, Sent, Tools, is_loop};
+use crate::attempt::{Note, Sent, Tools};
 use crate::destination::Destinations;
-use crate::record::SUCCESS;
-use crate::settings::{Settings, SettingsCache};
+use crate::settings::SettingsCache;
 use crate::view::{self, Asking};
 
 /// Between tries to write what the disk does not take.
 const WRITE_AGAIN: Duration = Duration::from_secs(1);
 /// With so many writes under way nothing more is begun: a disk that takes nothing would have all of it done again.
 const WRITES_MAX: usize = 512;
-/// No retry waits longer, whatever a clock that stepped says.
-const DELAY_SECONDS_MAX: u64 = 300;
 
 /// What is known here of an event beside what the queue's machine knows.
 #[derive(Debug)]
 pub struct Held {
     pub function: Arc<str>,
-    /// As it was queued, read when it is needed.
-    pub head: Bytes,
+    pub head: EventHead,
     pub payload_bytes: u64,
     payload: Option<Kept>,
     pub enqueued_epoch_millis: i64,
@@ -52,34 +49,46 @@ pub struct Held {
 }
 
 impl Held {
-    pub fn head(&self) -> Option<EventHead> {
-        serde_json::from_slice(&self.head).ok()
-    }
-
     /// Its place in the queue's machine.
-    fn event(&self, id: EventId, head: &EventHead) -> Event {
-        let (since, payload_bytes) = (self.since, self.payload_bytes);
-        let due_at = |epoch_millis: i64| {
-            clock::policy_of(epoch_millis).min(clock::policy().plus_seconds(DELAY_SECONDS_MAX))
-        };
-        match &self.progress {
-            None => {
-                let lane = head.lane(&self.function);
-                Event { id, lane, payload_bytes, since, due: since, tries: Tries::default() }
-            }
+    fn event(&self, id: EventId) -> Event {
+        let (lane, due, tries) = match &self.progress {
+            None => (self.head.lane(&self.function), self.since, Tries::default()),
             Some(Progress::Tried { tries, due_epoch_millis, .. }) => {
-                let due = due_at(*due_epoch_millis);
-                Event { id, lane: head.lane(&self.function), payload_bytes, since, due, tries: *tries }
+                (self.head.lane(&self.function), clock::policy_of(*due_epoch_millis), *tries)
             }
             Some(Progress::Outgoing(outgoing)) => {
-                let due = due_at(outgoing.due_epoch_millis);
-                let tries = Tries { errors: 0, throttles: outgoing.failures };
                 // A destination that takes nothing of a function keeps only that function's waiting.
                 let arn = outgoing.targets.first().map_or("", |target| target.arn.as_str());
                 let lane = format!("{} to {arn}", self.function).into();
-                Event { id, lane, payload_bytes, since, due, tries }
+                let tries = Tries { errors: 0, throttles: outgoing.failures };
+                (lane, clock::policy_of(outgoing.due_epoch_millis), tries)
             }
+        };
+        Event { id, lane, payload_bytes: self.payload_bytes, since: self.since, due, tries }
+    }
+
+    /// What the function said itself in an earlier attempt; its answer is on disk.
+    fn said_before(&self) -> Option<EventResponse> {
+        match &self.progress {
+            Some(Progress::Tried { response, .. }) => response.clone(),
+            _ => None,
         }
+    }
+}
+
+/// What an attempt was answered.
+struct Said {
+    response: EventResponse,
+    /// None if the answer is on disk already.
+    answer: Option<Bytes>,
+}
+
+impl Said {
+    /// By this side, as the function said nothing. It takes the place of what the function said before.
+    fn here(status: u16, message: impl Into<String>) -> Self {
+        let message = Some(message.into());
+        let response = EventResponse { status, executed_version: None, is_error: false, message };
+        Self { response, answer: Some(Bytes::new()) }
     }
 }
 
@@ -108,10 +117,11 @@ impl<I: Invoke + 'static> Worker<I> {
         services: Arc<ServiceEndpoints>,
         authorizer: Authorizer,
         home: Home,
+        coins: Coins,
     ) -> Self {
         let (notes, noted) = mpsc::unbounded_channel();
         let destinations = Destinations::new(services, authorizer);
-        let tools = Rc::new(Tools { store, invoke, destinations, home, notes });
+        let tools = Rc::new(Tools { store, invoke, destinations, home, coins: coins.into(), notes });
         let (queue, held, settings) = (EventQueue::default(), HashMap::new(), SettingsCache::default());
         Self { tools, queue, held, settings, noted, writes: 0, warned: HashSet::new() }
     }
@@ -184,18 +194,16 @@ impl<I: Invoke + 'static> Worker<I> {
         };
         // Nothing has begun in the future, whatever the clock said then.
         let since = clock::policy_of(began).min(clock::policy());
+        let Ok(head) = serde_json::from_slice(&head) else {
+            notice::error(&format!("event {id} in the queue can't be read and is given up"));
+            let ending = Ending::Undeliverable;
+            return self.write(id, Change::Finish { id, function, ending, follow_ups: Vec::new() });
+        };
         let next = None;
         let held =
             Held { function, head, payload_bytes, payload, enqueued_epoch_millis, since, progress, next };
-        let event = held.head().map(|head| held.event(id, &head));
+        self.queue.arrive(now(), held.event(id));
         self.held.insert(id, held);
-        match event {
-            Some(event) => self.queue.arrive(now(), event),
-            None => {
-                notice::error(&format!("event {id} in the queue can't be read and is given up"));
-                self.finish(id, Ending::Undeliverable, Vec::new());
-            }
-        }
     }
 
     /// Begins the next attempt; false if there is none now.
@@ -203,59 +211,51 @@ impl<I: Invoke + 'static> Worker<I> {
         let Self { queue, held, settings, tools, .. } = self;
         let step = queue.next(now(), |event| match held.get(&event.id) {
             Some(Held { progress: Some(Progress::Outgoing(_)), .. }) => OUTGOING,
-            Some(held) => {
-                let qualifier = held.head().and_then(|head| head.qualifier);
-                settings.of(&tools.store, &held.function, qualifier.as_ref()).rules
-            }
+            Some(held) => settings.of(&tools.store, &held.function, held.head.qualifier.as_ref()).rules,
             None => Rules::default(),
         });
         match step {
             None => return false,
-            Some(Step::Attempt(claim)) => self.attempt(&claim),
+            Some(Step::Attempt(claim)) => self.attempt(claim),
             Some(Step::Expired(id)) => self.expired(id),
         }
         true
     }
 
-    fn settings_of(&mut self, id: EventId) -> Option<(Arc<Settings>, EventHead)> {
+    fn settings_of(&mut self, id: EventId) -> Option<Arc<EventSettings>> {
         let held = self.held.get(&id)?;
-        let head = held.head()?;
-        let settings = self.settings.of(&self.tools.store, &held.function, head.qualifier.as_ref());
-        Some((settings, head))
+        Some(self.settings.of(&self.tools.store, &held.function, held.head.qualifier.as_ref()))
     }
 
-    fn attempt(&mut self, claim: &Claim) {
-        let Some((settings, head)) = self.settings_of(claim.id) else { return };
+    fn attempt(&mut self, claim: Claim) {
+        let Some(settings) = self.settings_of(claim.id) else { return };
         let Some(held) = self.held.get_mut(&claim.id) else { return };
-        let (tools, function) = (Rc::clone(&self.tools), Arc::clone(&held.function));
-        let at = (claim.id, claim.token);
+        let (tools, function, head) = (Rc::clone(&self.tools), Arc::clone(&held.function), held.head.clone());
         match &held.progress {
             Some(Progress::Outgoing(outgoing)) => {
                 let role = settings.role.clone();
-                let work = tools.send(at, function, head, outgoing.clone(), role);
-                tokio::task::spawn_local(work);
+                tokio::task::spawn_local(tools.send(claim, function, head, outgoing.clone(), role));
             }
-            _ if settings.stops_loops && is_loop(&function, &head.passed) => {
-                let message = "Destinations brought the event round in circles.".to_owned();
-                let response = not_run(400, message);
+            _ if settings.stops_loops && head.is_in_a_loop(&function) => {
+                let said = Said::here(400, "Destinations brought the event round in circles.");
                 let refused = Outcome::Refused(Condition::RecursiveInvocation);
-                self.answered(claim, refused, Some(no_body(response)), "");
+                self.answered(claim, refused, Some(said), "");
             }
             _ => {
                 let kept = held.payload.take().map(|kept| kept.bytes.clone());
-                tokio::task::spawn_local(tools.invoke(at, function, head, kept));
+                tokio::task::spawn_local(tools.invoke(claim, function, head, kept));
             }
         }
     }
 
     fn hear(&mut self, note: Note) {
         match note {
-            Note::Alive { id, token } => {
-                self.queue.renew(now(), id, token);
+            Note::Alive(claim) => {
+                self.queue.renew(now(), claim);
             }
-            Note::Invoked { id, token, called } => self.invoked(id, token, called),
-            Note::Sent { id, token, sent } => self.sent(id, token, sent),
-            Note::Settled { id } => {
+            Note::Invoked(claim, called) => self.invoked(claim, called),
+            Note::Sent(claim, sent) => self.sent(claim, sent),
+            Note::Settled(id) => {
                 self.writes -= 1;
                 match self.held.get_mut(&id).and_then(|held| held.next.take()) {
                     Some(event) => self.queue.arrive(now(), event),
@@ -268,61 +268,45 @@ impl<I: Invoke + 'static> Worker<I> {
         }
     }
 
-    fn invoked(&mut self, id: EventId, token: u64, called: Called) {
-        let claim = Claim { id, token, tries: Tries::default() };
-        match called {
+    fn invoked(&mut self, claim: Claim, called: Called) {
+        let (outcome, said, why) = match called {
             Called::Answered { executed_version, is_error, body } => {
                 let executed_version = Some(executed_version);
                 let response = EventResponse { status: 200, executed_version, is_error, message: None };
                 let outcome = if is_error { Outcome::FunctionError } else { Outcome::Success };
-                self.answered(&claim, outcome, Some((response, body)), "the function failed");
+                (outcome, Some(Said { response, answer: Some(body) }), "the function failed".into())
             }
             Called::Throttled => {
-                let response = no_body(not_run(429, RATE_EXCEEDED.into()));
-                self.answered(&claim, Outcome::Throttled, Some(response), "throttled");
+                (Outcome::Throttled, Some(Said::here(429, RATE_EXCEEDED)), "throttled".into())
             }
             Called::Closed => {
                 let refused = Outcome::Refused(Condition::ZeroReservedConcurrency);
-                self.answered(&claim, refused, None, "reserved concurrency is 0");
+                (refused, None, "reserved concurrency is 0".into())
             }
-            Called::NotFound(why) => {
-                let response = no_body(not_run(404, why.clone()));
-                self.answered(&claim, Outcome::FunctionError, Some(response), &why);
-            }
-            Called::Unavailable(why) => {
-                let response = no_body(not_run(500, why.clone()));
-                self.answered(&claim, Outcome::Unavailable, Some(response), &why);
-            }
-        }
+            Called::NotFound(why) => (Outcome::FunctionError, Some(Said::here(404, why.as_str())), why),
+            Called::Unavailable(why) => (Outcome::Unavailable, Some(Said::here(500, why.as_str())), why),
+        };
+        self.answered(claim, outcome, said, &why);
     }
 
     /// An invocation's attempt is over.
-    fn answered(
-        &mut self,
-        claim: &Claim,
-        outcome: Outcome,
-        response: Option<(EventResponse, Bytes)>,
-        why: &str,
-    ) {
-        let Some((settings, _)) = self.settings_of(claim.id) else { return };
-        let verdict = self.queue.answered(now(), claim.id, claim.token, outcome, settings.rules);
-        match verdict {
+    fn answered(&mut self, claim: Claim, outcome: Outcome, said: Option<Said>, why: &str) {
+        let Some(settings) = self.settings_of(claim.id) else { return };
+        match self.queue.answered(now(), claim, outcome, settings.rules) {
             // It was taken for lost, and another attempt is at it.
             None => {}
             // The record of a success counts one attempt, also after others. Source: recorded from AWS.
-            Some(Verdict::Done) => self.end(claim.id, &settings, SUCCESS, Tries::default(), response),
+            Some(Verdict::Done) => self.end(claim.id, &settings, Conclusion::Success, Tries::default(), said),
             Some(Verdict::Over(condition, tries)) => {
-                self.end(claim.id, &settings, condition.name(), tries, response);
+                self.end(claim.id, &settings, Conclusion::Failure(condition), tries, said);
             }
             Some(Verdict::Again { due, tries }) => {
                 let due_epoch_millis = clock::epoch_millis_of(due);
-                let before = match self.held.get(&claim.id).and_then(|held| held.progress.clone()) {
-                    Some(Progress::Tried { response, .. }) => response,
-                    _ => None,
-                };
                 // What the function itself said is kept: the last word of an event that becomes too old.
-                let (said, answer) = response.filter(|(response, _)| response.status == 200).unzip();
-                let response = said.or(before);
+                let (response, answer) = match said.filter(|said| said.response.status == 200) {
+                    Some(Said { response, answer }) => (Some(response), answer),
+                    None => (self.held.get(&claim.id).and_then(Held::said_before), None),
+                };
                 let tried = Progress::Tried { tries, due_epoch_millis, why: why.into(), response };
                 self.keep(claim.id, tried, answer, Vec::new());
             }
@@ -330,54 +314,43 @@ impl<I: Invoke + 'static> Worker<I> {
     }
 
     fn expired(&mut self, id: EventId) {
-        let Some((settings, _)) = self.settings_of(id) else { return };
-        match self.held.get(&id).and_then(|held| held.progress.clone()) {
-            Some(Progress::Outgoing(outgoing)) => self.give_up_sending(id, &outgoing),
-            tried => {
-                let (tries, said) = match tried {
-                    Some(Progress::Tried { tries, response, .. }) => (tries, response),
-                    _ => (Tries::default(), None),
-                };
-                let response = match said {
-                    Some(said) => (Some(said), None),
-                    None => (Some(not_run(429, RATE_EXCEEDED.into())), Some(Bytes::new())),
-                };
-                self.end_with(id, &settings, Condition::EventAgeExceeded.name(), tries, response);
+        let Some(settings) = self.settings_of(id) else { return };
+        let Some(held) = self.held.get(&id) else { return };
+        let tries = match &held.progress {
+            Some(Progress::Outgoing(outgoing)) => {
+                let outgoing = outgoing.clone();
+                return self.give_up_sending(id, &outgoing);
             }
-        }
+            Some(Progress::Tried { tries, .. }) => *tries,
+            None => Tries::default(),
+        };
+        let said = match held.said_before() {
+            Some(response) => Said { response, answer: None },
+            None => Said::here(429, RATE_EXCEEDED),
+        };
+        let conclusion = Conclusion::Failure(Condition::EventAgeExceeded);
+        self.end(id, &settings, conclusion, tries, Some(said));
     }
 
     /// An event's invocation is over: it leaves, or its outcome goes out.
     fn end(
         &mut self,
         id: EventId,
-        settings: &Settings,
-        condition: &str,
+        settings: &EventSettings,
+        conclusion: Conclusion,
         tries: Tries,
-        response: Option<(EventResponse, Bytes)>,
+        said: Option<Said>,
     ) {
-        let (response, answer) = response.unzip();
-        self.end_with(id, settings, condition, tries, (response, answer));
-    }
-
-    /// The same; an answer that is on disk already is not given again.
-    fn end_with(
-        &mut self,
-        id: EventId,
-        settings: &Settings,
-        condition: &str,
-        tries: Tries,
-        (response, answer): (Option<EventResponse>, Option<Bytes>),
-    ) {
-        let is_success = condition == SUCCESS;
-        let targets = settings.targets(is_success);
+        let targets = settings.targets(conclusion);
         if targets.is_empty() {
+            let is_success = conclusion == Conclusion::Success;
             let ending = if is_success { Ending::Succeeded } else { Ending::Discarded };
             return self.finish(id, ending, Vec::new());
         }
         let now = clock::epoch_millis();
+        let (response, answer) = said.map_or((None, None), |said| (Some(said.response), said.answer));
         let outgoing = Outgoing {
-            condition: condition.into(),
+            condition: conclusion,
             ended_epoch_millis: now,
             tries,
             response,
@@ -387,17 +360,21 @@ impl<I: Invoke + 'static> Worker<I> {
             due_epoch_millis: now,
             why: String::new(),
         };
+        if let Some(held) = self.held.get_mut(&id) {
+            held.since = clock::policy();
+        }
         self.keep(id, Progress::Outgoing(outgoing), answer, Vec::new());
     }
 
-    fn sent(&mut self, id: EventId, token: u64, sent: Sent) {
+    fn sent(&mut self, claim: Claim, sent: Sent) {
+        let id = claim.id;
         let Some(Progress::Outgoing(mut outgoing)) =
             self.held.get(&id).and_then(|held| held.progress.clone())
         else {
             return;
         };
         let outcome = if sent.remaining.is_empty() { Outcome::Success } else { Outcome::Unavailable };
-        let Some(verdict) = self.queue.answered(now(), id, token, outcome, OUTGOING) else { return };
+        let Some(verdict) = self.queue.answered(now(), claim, outcome, OUTGOING) else { return };
         outgoing.is_delivered |= sent.remaining.len() < outgoing.targets.len();
         match verdict {
             Verdict::Again { due, tries } if !sent.is_damaged => {
@@ -412,9 +389,7 @@ impl<I: Invoke + 'static> Worker<I> {
                 if let Some(lane) = self.queue.lane_of(id) {
                     self.warned.remove(&lane);
                 }
-                let ending =
-                    if outgoing.condition == SUCCESS { Ending::Succeeded } else { Ending::Delivered };
-                self.finish(id, ending, sent.follow_ups);
+                self.finish(id, ending_of(&outgoing), sent.follow_ups);
             }
             Verdict::Again { .. } | Verdict::Over(..) => {
                 outgoing.why = sent.why;
@@ -439,26 +414,16 @@ impl<I: Invoke + 'static> Worker<I> {
             outgoing.why,
             outgoing.failures
         ));
-        let ending = match outgoing.condition.as_str() {
-            SUCCESS => Ending::Succeeded,
-            _ if outgoing.is_delivered => Ending::Delivered,
-            _ => Ending::Undeliverable,
-        };
-        self.finish(id, ending, Vec::new());
+        self.finish(id, ending_of(outgoing), Vec::new());
     }
 
     /// It stays in the queue, with this behind it.
     fn keep(&mut self, id: EventId, progress: Progress, answer: Option<Bytes>, follow_ups: Vec<NewEvent>) {
         let Some(held) = self.held.get_mut(&id) else { return };
-        let Some(head) = held.head() else { return };
         // Plain data with text keys, which serde_json always writes.
         let bytes: Bytes = serde_json::to_vec(&progress).unwrap_or_default().into();
-        let was_outgoing = matches!(held.progress, Some(Progress::Outgoing(_)));
-        if matches!(progress, Progress::Outgoing(_)) && !was_outgoing {
-            held.since = clock::policy();
-        }
         held.progress = Some(progress);
-        held.next = Some(held.event(id, &head));
+        held.next = Some(held.event(id));
         self.write(id, Change::Progress { id, progress: bytes, answer, follow_ups });
     }
 
@@ -479,7 +444,7 @@ impl<I: Invoke + 'static> Worker<I> {
             }
             reach("events.after-settling");
             // After a failed disk the event is where it was on it, and the next start begins there.
-            let _ = tools.notes.send(Note::Settled { id });
+            let _ = tools.notes.send(Note::Settled(id));
         });
     }
 }
@@ -489,13 +454,13 @@ const RATE_EXCEEDED: &str = "Rate Exceeded.";
 /// A destination is tried for as long as an event may live.
 const OUTGOING: Rules = Rules { retries: 0, age_seconds: AGE_SECONDS_MAX };
 
-/// The answer of this side, as the function gave none.
-fn not_run(status: u16, message: String) -> EventResponse {
-    EventResponse { status, executed_version: None, is_error: false, message: Some(message) }
-}
-
-fn no_body(response: EventResponse) -> (EventResponse, Bytes) {
-    (response, Bytes::new())
+/// How an event leaves whose outcome has gone out as far as it will.
+fn ending_of(outgoing: &Outgoing) -> Ending {
+    match outgoing.condition {
+        Conclusion::Success => Ending::Succeeded,
+        Conclusion::Failure(_) if outgoing.is_delivered => Ending::Delivered,
+        Conclusion::Failure(_) => Ending::Undeliverable,
+    }
 }
 
 fn now() -> Moment {

@@ -7,6 +7,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
 use hyper::Response;
 use hyper::header::HeaderValue;
+use ondol_core::identity::RequestId;
 use ondol_protocol::invocation::ReplyBody;
 use ondol_wire::fault::{ErrorFormat, Fault};
 use ondol_wire::http::error_response;
@@ -30,6 +31,14 @@ pub fn whole_of(body: ReplyBody) -> Bytes {
 /// An error in Lambda's form.
 pub fn failure(fault: &Fault, request_id: &str) -> Response<Body> {
     error_response(fault, ErrorFormat::RestJson, &SERVICE, request_id).map(whole)
+}
+
+/// What every answer to an invocation carries: its id and its trace.
+pub fn insert_ids(response: &mut Response<Body>, id: RequestId, trace_id: &str) {
+    insert(response, "x-amzn-requestid", &id.uuid());
+    if let Some(root) = trace_id.split(';').find(|part| part.starts_with("Root=")) {
+        insert(response, "x-amzn-trace-id", &format!("{root};Sampled=0"));
+    }
 }
 
 /// Adds a header whose value is ours.

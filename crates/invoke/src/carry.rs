@@ -49,6 +49,7 @@ impl Order {
             trace_id: Some(Arc::clone(&self.trace_id)),
             wants_log_tail: self.wants_log_tail,
             stream: self.stream,
+            counted: None,
         }
     }
 }
@@ -90,13 +91,12 @@ pub async fn carry_out<D: Deliver + 'static>(
             outcome => break outcome,
         }
     };
-    let version = target.version;
+    let (mut outcome, version) = (outcome, target.version);
     let (usage, counted) = (shard.usage.clone(), Arc::clone(&version));
     let record = move |outcome| {
         let duration_micros = clock::wall().0.saturating_sub(started.0);
         usage.record(UsageEvent { version: counted, outcome, duration_micros });
     };
-    let mut outcome = outcome;
     match &mut outcome {
         // It is over when its stream is.
         Ok(Reply { body: ReplyBody::Stream(stream), .. }) => stream.when_over(move |end| {

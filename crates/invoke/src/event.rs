@@ -13,10 +13,8 @@ use ondol_store::{Store, StoreError};
 use ondol_wire::fault::Fault;
 use ondol_wire::lambda::SERVICE;
 
-use crate::answer::{Body, insert, whole};
+use crate::answer::{Body, insert, insert_ids, whole};
 
-/// The largest event, as AWS has it.
-pub const EVENT_BYTES_MAX: usize = 1 << 20;
 /// The largest event of the old operation `InvokeAsync`.
 pub const INVOKE_ASYNC_BYTES_MAX: usize = 256 << 10;
 
@@ -67,11 +65,8 @@ pub async fn queue(store: &Store, event: Event) -> Result<Response<Body>, Fault>
 fn accepted(id: RequestId, trace_id: &str) -> Response<Body> {
     let mut response = Response::new(whole(Bytes::new()));
     *response.status_mut() = StatusCode::ACCEPTED;
-    insert(&mut response, "x-amzn-requestid", &id.uuid());
+    insert_ids(&mut response, id, trace_id);
     insert(&mut response, "x-amzn-remapped-content-length", "0");
-    if let Some(root) = trace_id.split(';').find(|part| part.starts_with("Root=")) {
-        insert(&mut response, "x-amzn-trace-id", &format!("{root};Sampled=0"));
-    }
     response
 }
 

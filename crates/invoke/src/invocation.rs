@@ -12,6 +12,7 @@ use hyper::body::{Body as _, Incoming};
 use hyper::header::HeaderValue;
 use hyper::http::request::Parts;
 use hyper::{Request, Response, StatusCode};
+use ondol_core::event::EVENT_BYTES_MAX;
 use ondol_core::function::Reason;
 use ondol_core::gate::ThrottleCause;
 use ondol_core::identity::{FunctionReference, Qualifier, RequestId};
@@ -24,10 +25,10 @@ use ondol_wire::http::HeaderView;
 use ondol_wire::lambda::SERVICE;
 use ondol_wire::rest_json::read_members;
 
-use crate::answer::{Body, failure, insert, whole, whole_of};
+use crate::answer::{Body, failure, insert, insert_ids, whole, whole_of};
 use crate::carry::{Carried, Order, carry_out, new_trace};
 use crate::directory::Target;
-use crate::event::{EVENT_BYTES_MAX, Event, INVOKE_ASYNC_BYTES_MAX, check_size, queue};
+use crate::event::{Event, INVOKE_ASYNC_BYTES_MAX, check_size, queue};
 use crate::event_stream::EventStream;
 use crate::payload::check_payload;
 use crate::shard::{Shard, Undelivered};
@@ -125,21 +126,18 @@ async fn phases<D: Deliver + 'static>(
     let mut order = order(&identified, &resolved, id);
     order.stream = (way == Way::InvokeWithResponseStream).then_some(shard.stream_limits);
     let Carried { version, outcome } = carry_out(shard, &order, resolved.target, started, id).await?;
+    let shown = |reply| match order.stream {
+        Some(_) => streamed(reply, &version.version, id, &order.trace_id),
+        None => answer(reply, &version.version, id, &order.trace_id),
+    };
     match outcome {
-        Ok(reply) if order.stream.is_some() => Ok(streamed(reply, &version.version, id, &order.trace_id)),
-        Ok(reply) => Ok(answer(reply, &version.version, id, Some(&order.trace_id))),
+        Ok(reply) => Ok(shown(reply)),
         Err(Undelivered::Throttled(cause)) => Err(throttle("ConcurrentInvocationLimitExceeded", cause)),
         Err(Undelivered::ReservedConcurrency) => {
             let reason = "ReservedFunctionConcurrentInvocationLimitExceeded";
             Err(throttle(reason, ThrottleCause::Concurrency))
         }
-        Err(Undelivered::NotStarted(reason)) => {
-            let reply = not_started(&reason, id)?;
-            Ok(match order.stream {
-                Some(_) => streamed(reply, &version.version, id, &order.trace_id),
-                None => answer(reply, &version.version, id, None),
-            })
-        }
+        Err(Undelivered::NotStarted(reason)) => not_started(&reason, id).map(shown),
     }
 }
 
@@ -349,7 +347,7 @@ fn check_names(way: Way, function: &str, parts: &Parts, has_body: bool) -> Resul
         && is_one_of("x-amz-log-type", &["None", "Tail"])
         && is_one_of("x-amz-tenant-id", &[])
         && is_one_of("x-amz-durable-execution-name", &[]);
-    if is_usual && (has_body || way == Way::Invoke) {
+    if is_usual && (has_body || way != Way::InvokeAsync) {
         return Ok(());
     }
     let Some(operation) = SERVICE.operation(way.operation()) else { return Ok(()) };
@@ -399,28 +397,20 @@ fn streamed(reply: Reply, version: &str, id: RequestId, trace_id: &str) -> Respo
     let content_type = reply.content_type.clone();
     let mut response = Response::new(EventStream::new(reply).boxed_unsync());
     insert(&mut response, "content-type", ondol_wire::event_stream::CONTENT_TYPE);
-    insert(&mut response, "x-amzn-requestid", &id.uuid());
+    insert_ids(&mut response, id, trace_id);
     insert(&mut response, "x-amz-executed-version", version);
     if let Some(content_type) = content_type {
         insert(&mut response, "x-amzn-remapped-content-type", &content_type);
     }
-    if let Some(root) = trace_id.split(';').find(|part| part.starts_with("Root=")) {
-        insert(&mut response, "x-amzn-trace-id", &format!("{root};Sampled=0"));
-    }
     response
 }
 
-fn answer(reply: Reply, version: &str, id: RequestId, trace_id: Option<&str>) -> Response<Body> {
+fn answer(reply: Reply, version: &str, id: RequestId, trace_id: &str) -> Response<Body> {
     let mut response = Response::new(whole(whole_of(reply.body)));
     insert(&mut response, "content-type", "application/json");
-    insert(&mut response, "x-amzn-requestid", &id.uuid());
+    insert_ids(&mut response, id, trace_id);
     insert(&mut response, "x-amz-executed-version", version);
     insert(&mut response, "x-amzn-remapped-content-length", "0");
-    if let Some(root) =
-        trace_id.and_then(|trace_id| trace_id.split(';').find(|part| part.starts_with("Root=")))
-    {
-        insert(&mut response, "x-amzn-trace-id", &format!("{root};Sampled=0"));
-    }
     if let Some(kind) = reply.function_error {
         insert(&mut response, "x-amz-function-error", kind);
     }

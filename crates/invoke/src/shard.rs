@@ -14,7 +14,7 @@ use ondol_core::identity::{EnvironmentId, Qualifier, RequestId};
 use ondol_core::on_demand::Given;
 use ondol_identity::Gatekeeper;
 use ondol_observe::usage::UsageSender;
-use ondol_protocol::invocation::{Deliver, Invocation, Refused, Reply, ReplyBody, StreamLimits};
+use ondol_protocol::invocation::{Counted, Deliver, Invocation, Refused, Reply, StreamLimits};
 use ondol_store::Store;
 use ondol_wire::fault::Fault;
 use tokio::sync::{mpsc, oneshot};
@@ -119,8 +119,7 @@ impl<D: Deliver> Shard<D> {
     }
 
     pub(crate) fn new_request_id(&self) -> RequestId {
-        let mut coins = self.coins.borrow_mut();
-        RequestId::from_random(coins.flip(), coins.flip())
+        RequestId::by(&mut self.coins.borrow_mut())
     }
 
     /// Admits and delivers: here if there is a free slot, else in another shard, else a throttle.
@@ -154,7 +153,7 @@ impl<D: Deliver> Shard<D> {
     /// started for it.
     pub(crate) async fn deliver_on_demand(
         &self,
-        invocation: Invocation,
+        mut invocation: Invocation,
         limits: &OnDemandLimits,
     ) -> Result<Reply, Undelivered> {
         // Both are counted for as long as they run, so that a limit that changes meanwhile counts them too.
@@ -169,6 +168,7 @@ impl<D: Deliver> Shard<D> {
                 Some(started.ok_or(Undelivered::Throttled(ThrottleCause::Concurrency))?)
             }
         };
+        invocation.counted = Some(Counted::by((of_function, of_account)));
         for _ in 0..ON_DEMAND_ATTEMPTS_MAX {
             let acquired = self.on_demand.acquire(invocation.publication).await;
             let Given { environment, place, .. } = acquired.map_err(Undelivered::NotStarted)?;
@@ -179,11 +179,7 @@ impl<D: Deliver> Shard<D> {
                 hopped.unwrap_or(Err(ThrottleCause::Concurrency))
             };
             // An environment may end between being given and being reached; then another is asked for.
-            if let Ok(mut reply) = outcome {
-                if let ReplyBody::Stream(stream) = &mut reply.body {
-                    // It runs for as long as it streams.
-                    stream.when_over(move |_| drop((of_function, of_account)));
-                }
+            if let Ok(reply) = outcome {
                 return Ok(reply);
             }
         }

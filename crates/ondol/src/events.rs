@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::Result;
+use ondol_core::coins::Coins;
 use ondol_core::identity::Home;
 use ondol_events::{Pages, Worker};
 use ondol_identity::Authorizer;
@@ -12,7 +13,7 @@ use ondol_services::ServiceEndpoints;
 use ondol_store::Store;
 use tokio::sync::mpsc;
 
-use crate::shards::Doors;
+use crate::shards::{Doors, seed};
 
 /// Questions that may wait for an answer.
 const ASKING_MAX: usize = 64;
@@ -42,12 +43,13 @@ impl Drop for Guard {
 /// Begins to work the queue off; ends when the server stops and what is under way is settled.
 pub fn start(parts: Parts, doors: Doors) -> Result<Pages> {
     let (pages, asked) = mpsc::channel(ASKING_MAX);
+    let coins = Coins::from_seed(seed()?);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new().name("events".into()).spawn(move || {
         let _guard = Guard;
         let Parts { store, inner, services, authorizer, home } = parts;
         let Doors { stopping, open } = doors;
-        let worker = Worker::new(store, inner, services, authorizer, home);
+        let worker = Worker::new(store, inner, services, authorizer, home, coins);
         let local = tokio::task::LocalSet::new();
         if let Err(error) = local.block_on(&runtime, worker.run(asked, stopping)) {
             notice::error(&format!("working the queue of events off: {error}"));

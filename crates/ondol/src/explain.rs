@@ -14,6 +14,8 @@ use ondol_protocol::assignment::Report;
 use ondol_store::{Store, StoreError, keys};
 use serde_json::{Value, json};
 
+use crate::words::{list, word};
+
 /// Lines of the failed environment that are shown.
 const LINES_MAX: usize = 20;
 /// How many of a function's newest events are looked through for its last failure.
@@ -194,13 +196,11 @@ fn mend(code: &str) -> Option<&'static str> {
 /// The page for people.
 pub fn text(page: &Value) -> String {
     let mut out = String::new();
-    let word = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
     let function = word(&page["function"]);
     if page["exists"] == false {
         let _ = writeln!(out, "There is no function {function}.");
         for other in list(&page["similar"]) {
-            let _ = writeln!(out, "  Did you mean {}?", word(&other));
+            let _ = writeln!(out, "  Did you mean {}?", word(other));
         }
         return out;
     }
@@ -217,7 +217,7 @@ pub fn text(page: &Value) -> String {
         if !failure.is_null() {
             let _ = writeln!(out, "The last time it could not start: {}", word(&failure["errorType"]));
             for line in list(&failure["lines"]) {
-                let _ = writeln!(out, "  | {}", word(&line));
+                let _ = writeln!(out, "  | {}", word(line));
             }
         }
         return out;
@@ -255,7 +255,7 @@ pub fn text(page: &Value) -> String {
                 word(&failure["errorType"])
             );
             for line in list(&failure["lines"]) {
-                let _ = writeln!(out, "    | {}", word(&line));
+                let _ = writeln!(out, "    | {}", word(line));
             }
         }
     }

@@ -20,6 +20,7 @@ mod queue;
 mod server;
 mod shards;
 mod status;
+mod words;
 
 use std::io::IsTerminal as _;
 use std::net::IpAddr;

@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
+use crate::words::{list, word};
+
 /// The page as people read it.
 pub fn text(page: &Value) -> String {
     let mut out = String::new();
@@ -58,15 +60,6 @@ pub fn text(page: &Value) -> String {
         );
     }
     out
-}
-
-fn list(value: &Value) -> &[Value] {
-    value.as_array().map(Vec::as_slice).unwrap_or_default()
-}
-
-/// Text from functions and services does not steer the terminal.
-fn word(value: &Value) -> String {
-    value.as_str().unwrap_or_default().chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 fn duration(seconds: i64) -> String {

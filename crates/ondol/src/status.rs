@@ -18,6 +18,7 @@ use ondol_store::{Store, keys};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use crate::words::{list, word};
 use crate::{Auth, machine};
 
 /// What does not change while the server runs.
@@ -236,8 +237,6 @@ fn state_name(state: &EnvironmentState) -> &'static str {
 /// The page for people.
 pub fn text(page: &Value) -> String {
     let mut out = String::new();
-    let word = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
     let machine = &page["machine"];
     let _ = writeln!(out, "Ondol {} at {}", word(&page["version"]), word(&page["endpoint"]));
     let _ = writeln!(
@@ -327,7 +326,7 @@ pub fn text(page: &Value) -> String {
         }
     }
     for note in list(&page["notes"]) {
-        let _ = writeln!(out, "note: {}", word(&note));
+        let _ = writeln!(out, "note: {}", word(note));
     }
     out
 }

@@ -1,5 +1,6 @@
 //! One invocation on its way to an execution environment, and the answer on its way back.
 
+use std::any::Any;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -28,6 +29,24 @@ pub struct Invocation {
     pub wants_log_tail: bool,
     /// The caller takes the answer while it is being written, within these limits.
     pub stream: Option<StreamLimits>,
+    /// What counts it against a limit.
+    pub counted: Option<Counted>,
+}
+
+/// Something that counts an invocation until the last copy of it is gone, which the agent has for as long as it runs.
+#[derive(Clone)]
+pub struct Counted(#[allow(dead_code)] Arc<dyn Any + Send + Sync>);
+
+impl Counted {
+    pub fn by(count: impl Any + Send + Sync) -> Self {
+        Self(Arc::new(count))
+    }
+}
+
+impl std::fmt::Debug for Counted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Counted")
+    }
 }
 
 /// How much a function may stream, and how fast. Source of the numbers: AWS's page on response streaming.
@@ -79,7 +98,7 @@ pub struct ReplyStream {
     chunks: mpsc::Receiver<Bytes>,
     end: oneshot::Receiver<StreamEnd>,
     ended: Option<StreamEnd>,
-    on_end: Vec<OnEnd>,
+    on_end: Option<OnEnd>,
 }
 
 type OnEnd = Box<dyn FnOnce(Option<&StreamEnd>) + Send>;
@@ -97,12 +116,12 @@ const CHUNKS_MAX: usize = 4;
 impl ReplyStream {
     pub fn new() -> (StreamWriter, Self) {
         let ((chunks, received), (end, ended)) = (mpsc::channel(CHUNKS_MAX), oneshot::channel());
-        (StreamWriter { chunks, end }, Self { chunks: received, end: ended, ended: None, on_end: Vec::new() })
+        (StreamWriter { chunks, end }, Self { chunks: received, end: ended, ended: None, on_end: None })
     }
 
     /// Is told how the stream ended; none if nobody heard its end.
     pub fn when_over(&mut self, tell: impl FnOnce(Option<&StreamEnd>) + Send + 'static) {
-        self.on_end.push(Box::new(tell));
+        self.on_end = Some(Box::new(tell));
     }
 
     /// The next chunk; none at the end, which [`Self::end`] then tells.
@@ -118,7 +137,9 @@ impl ReplyStream {
             let Poll::Ready(end) = Pin::new(&mut self.end).poll(context) else { return Poll::Pending };
             let end = end.unwrap_or_else(|_| StreamEnd { error: Some(CUT.into()), log_tail: None });
             self.chunks.close();
-            self.on_end.drain(..).for_each(|tell| tell(Some(&end)));
+            if let Some(tell) = self.on_end.take() {
+                tell(Some(&end));
+            }
             self.ended = Some(end);
         }
     }
@@ -139,7 +160,9 @@ impl std::fmt::Debug for ReplyStream {
 
 impl Drop for ReplyStream {
     fn drop(&mut self) {
-        self.on_end.drain(..).for_each(|tell| tell(None));
+        if let Some(tell) = self.on_end.take() {
+            tell(None);
+        }
     }
 }
 

@@ -65,6 +65,12 @@ impl std::fmt::Debug for ServiceEndpoints {
     }
 }
 
+/// The input of `GetQueueUrl` for a queue's ARN; none if it is no queue's.
+pub fn get_queue_url(arn: &str) -> Option<serde_json::Value> {
+    let [_, _, _, _, account, queue] = arn.split(':').collect::<Vec<_>>()[..] else { return None };
+    Some(serde_json::json!({"QueueName": queue, "QueueOwnerAWSAccountId": account}))
+}
+
 /// An answer of another service.
 #[derive(Debug)]
 pub struct Response {

@@ -9,6 +9,9 @@ pub mod backup;
 pub mod keys;
 mod migrations;
 pub mod queue;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod scratch;
 mod sqlite;
 mod turns;
 

@@ -345,31 +345,8 @@ fn apply(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scratch::{Folder, reopen};
     use crate::{Change, Changes, Precondition};
-
-    struct Folder(std::path::PathBuf);
-    impl Folder {
-        fn new(name: &str) -> Self {
-            let path = std::env::temp_dir().join(format!("ondol-store-{name}-{}", std::process::id()));
-            let _ = std::fs::remove_dir_all(&path);
-            Self(path)
-        }
-    }
-    impl Drop for Folder {
-        fn drop(&mut self) {
-            let _ = std::fs::remove_dir_all(&self.0);
-        }
-    }
-
-    /// The writer thread lets the lock go after the last handle; wait for that, not for a time.
-    fn reopen(folder: &Path) -> Store {
-        loop {
-            match Store::open(folder) {
-                Err(StoreError::Locked(_)) => std::thread::yield_now(),
-                other => return other.unwrap(),
-            }
-        }
-    }
 
     #[tokio::test]
     async fn what_was_committed_is_there_after_a_restart() {

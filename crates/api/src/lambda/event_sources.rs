@@ -2,7 +2,7 @@
 //! the function's role may read it.
 
 use ondol_core::event_source_mapping::SourceKind;
-use ondol_services::Asked;
+use ondol_services::{Asked, get_queue_url};
 use ondol_wire::fault::Fault;
 use serde_json::{Value, json};
 
@@ -81,11 +81,7 @@ async fn check_visibility(context: &Context, url: &str, timeout_seconds: u32) ->
 async fn ask(context: &Context, kind: SourceKind, arn: &str) -> Result<Option<String>, Fault> {
     let (service, target, body) = match kind {
         SourceKind::Sqs => {
-            let parts: Vec<&str> = arn.split(':').collect();
-            let [_, _, _, _, account, queue] = parts[..] else {
-                return Err(invalid("Unrecognized event source."));
-            };
-            let body = json!({"QueueName": queue, "QueueOwnerAWSAccountId": account});
+            let body = get_queue_url(arn).ok_or_else(|| invalid("Unrecognized event source."))?;
             ("sqs", "AmazonSQS.GetQueueUrl", body)
         }
         SourceKind::Kinesis => {

@@ -1,28 +1,6 @@
 use super::*;
+use crate::scratch::{Folder, reopen};
 use crate::{Committed, Transaction};
-
-struct Folder(PathBuf);
-impl Folder {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("ondol-queue-{name}-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&path);
-        Self(path)
-    }
-}
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-fn reopen(folder: &Path) -> Store {
-    loop {
-        match Store::open(folder) {
-            Err(StoreError::Locked(_)) => std::thread::yield_now(),
-            other => return other.unwrap(),
-        }
-    }
-}
 
 fn event(function: &str, payload: &str) -> NewEvent {
     NewEvent {
