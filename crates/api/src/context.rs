@@ -113,6 +113,17 @@ impl Context {
         !warned.contains(role) && warned.insert(role.to_owned())
     }
 
+    /// The address of a function, of the kind by which this server was reached: a host below its name, or a path where
+    /// it has none.
+    pub fn function_url(&self, id: &str) -> String {
+        let (scheme, authority) = self.origin.split_once("://").unwrap_or(("http", &self.origin));
+        let name = authority.rsplit_once(':').map_or(authority, |(name, _)| name);
+        if name.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok() {
+            return format!("{}/_ondol/url/{id}/", self.origin);
+        }
+        format!("{scheme}://{id}.lambda-url.{}.{authority}/", self.home.region)
+    }
+
     /// Where a package can be fetched for a while, by whoever holds the link.
     pub fn package_link(&self, sha256: &str) -> String {
         let until = clock::epoch_millis() / 1_000 + PACKAGE_LINK_SECONDS;

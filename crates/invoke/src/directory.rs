@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
 use arc_swap::ArcSwap;
-use ondol_core::attached::{Alias, Attached};
+use ondol_core::attached::{Alias, Attached, FunctionUrl};
 use ondol_core::coins::Coins;
 use ondol_core::function::{Function, FunctionVersion, Publication, VersionKey, VersionState};
 use ondol_core::identity::{Home, LATEST, LATEST_PUBLISHED, PublicationId, Qualifier};
@@ -55,6 +55,7 @@ struct FunctionRoutes {
     /// Resource policies, by qualifier; that of `$LATEST` is under the empty one.
     policies: BTreeMap<String, Arc<Policy>>,
     tags: BTreeMap<String, String>,
+    urls: Vec<(String, Arc<UrlRoute>)>,
     is_on_demand: bool,
     reserved: Option<u32>,
     running: Arc<AtomicU32>,
@@ -95,9 +96,37 @@ impl Functions {
     }
 }
 
+/// What a function URL leads to.
+#[derive(Debug)]
+pub struct UrlRoute {
+    pub function: Arc<str>,
+    pub qualifier: Option<Qualifier>,
+    pub auth_type: String,
+    invoke_mode: String,
+    pub cors: Option<serde_json::Value>,
+}
+
+impl UrlRoute {
+    fn of(function: &str, qualifier: Option<Qualifier>, url: &FunctionUrl) -> (String, Arc<Self>) {
+        let FunctionUrl { id, auth_type, invoke_mode, cors, .. } = url.clone();
+        (id, Arc::new(Self { function: function.into(), qualifier, auth_type, invoke_mode, cors }))
+    }
+
+    /// Whether requests must be signed.
+    pub fn is_signed(&self) -> bool {
+        self.auth_type != "NONE"
+    }
+
+    pub fn is_streamed(&self) -> bool {
+        self.invoke_mode == "RESPONSE_STREAM"
+    }
+}
+
 #[derive(Debug, Default)]
 struct Snapshot {
     functions: Functions,
+    /// By the id in their address.
+    urls: Arc<HashMap<String, Arc<UrlRoute>>>,
     /// What functions have reserved, all together.
     reserved: u32,
 }
@@ -140,6 +169,11 @@ impl Directory {
         let qualifier = qualifier.filter(|q| **q != Qualifier::Latest).map(ToString::to_string);
         let snapshot = self.snapshot.load();
         snapshot.functions.get(name)?.policies.get(&qualifier.unwrap_or_default()).cloned()
+    }
+
+    /// What a function URL leads to, by the id in its address.
+    pub fn url(&self, id: &str) -> Option<Arc<UrlRoute>> {
+        self.snapshot.load().urls.get(id).cloned()
     }
 
     /// Tells a decision about a function of its tags.
@@ -208,7 +242,12 @@ impl Directory {
                     let newest = events.last().map_or(at, |change| change.revision);
                     if !names.is_empty() {
                         let before = self.snapshot.load();
-                        self.update(&store, (before.functions.clone(), before.reserved), &names);
+                        let base = Snapshot {
+                            functions: before.functions.clone(),
+                            urls: Arc::clone(&before.urls),
+                            reserved: before.reserved,
+                        };
+                        self.update(&store, base, &names);
                     }
                     newest
                 }
@@ -222,22 +261,30 @@ impl Directory {
         let keys: Vec<String> =
             store.scan(keys::FUNCTIONS, None, usize::MAX).into_iter().map(|(key, _)| key).collect();
         let names: Vec<&str> = keys.iter().filter_map(|key| keys::function_of(key)).collect();
-        self.update(store, (Functions::default(), 0), &names);
+        self.update(store, Snapshot::default(), &names);
         revision
     }
 
     /// Reads these functions anew and swaps the snapshot once.
-    fn update(&self, store: &Store, (mut functions, mut reserved): (Functions, u32), names: &[&str]) {
+    fn update(&self, store: &Store, base: Snapshot, names: &[&str]) {
+        let Snapshot { mut functions, mut urls, mut reserved } = base;
         let before = self.snapshot.load();
         for name in names {
             // What runs goes on being counted, whatever changed.
             let running = before.functions.get(name).map(|routes| Arc::clone(&routes.running));
             let fresh = read(store, name, running.unwrap_or_default());
             reserved += fresh.as_ref().and_then(|routes| routes.reserved).unwrap_or(0);
+            let led = before.functions.get(name).map(|routes| routes.urls.as_slice()).unwrap_or_default();
+            let leads = fresh.as_ref().map(|routes| routes.urls.as_slice()).unwrap_or_default();
+            if !(led.is_empty() && leads.is_empty()) {
+                let urls = Arc::make_mut(&mut urls);
+                led.iter().for_each(|(id, _)| drop(urls.remove(id)));
+                urls.extend(leads.iter().cloned());
+            }
             let stale = functions.set(name, fresh);
             reserved -= stale.and_then(|routes| routes.reserved).unwrap_or(0);
         }
-        self.snapshot.store(Arc::new(Snapshot { functions, reserved }));
+        self.snapshot.store(Arc::new(Snapshot { functions, urls, reserved }));
         self.updated.send_replace(());
     }
 }
@@ -263,6 +310,7 @@ fn read(store: &Store, name: &str, running: Arc<AtomicU32>) -> Option<FunctionRo
         })
     };
     routes.keep_policy("", &function.attached);
+    routes.urls.extend(function.attached.url.as_ref().map(|url| UrlRoute::of(name, None, url)));
     if let Some(latest) = function.publication() {
         routes.versions.insert(LATEST.into(), ready(LATEST, &latest));
     }
@@ -278,6 +326,8 @@ fn read(store: &Store, name: &str, running: Arc<AtomicU32>) -> Option<FunctionRo
     }
     for alias in store.all::<Alias>(&keys::aliases_of(name)).unwrap_or_default() {
         routes.keep_policy(&alias.name, &alias.attached);
+        let qualifier = || Some(Qualifier::Alias(alias.name.clone()));
+        routes.urls.extend(alias.attached.url.as_ref().map(|url| UrlRoute::of(name, qualifier(), url)));
         let other = alias.additional_version_weights.into_iter().next();
         routes.aliases.insert(alias.name, AliasRoute { version: alias.version, other });
     }

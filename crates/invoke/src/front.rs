@@ -21,6 +21,7 @@ use tokio::task::JoinSet;
 use crate::answer::{Body, failure, whole};
 use crate::invocation::{Way, invoke};
 use crate::shard::Shard;
+use crate::url::{self, Address};
 
 /// A client that sends its request's head slower than this is let go, and so is an idle connection: the time
 /// counts from the answer before.
@@ -91,6 +92,11 @@ async fn serve<D: Deliver + 'static>(
 }
 
 async fn route<D: Deliver + 'static>(shard: &Rc<Shard<D>>, request: Request<Incoming>) -> Response<Body> {
+    let host = request.headers().get(HOST).and_then(|value| value.to_str().ok());
+    // A function's address is for web pages too, and whoever may ask is its policy's to say.
+    if let Some(address) = Address::of(host, request.uri().path()) {
+        return url::serve(shard, &address, request).await;
+    }
     let header = |name| request.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
     if let Err(why) = shard.hosts.admits(header(HOST), header(ORIGIN)) {
         return failure(&Fault::new("AccessDeniedException", 403, why), "");

@@ -34,7 +34,7 @@ use crate::payload::check_payload;
 use crate::shard::{Shard, Undelivered};
 
 /// A body that takes longer to arrive is given up. No slot is held while it arrives.
-const BODY_SECONDS_MAX: u64 = 60;
+pub(crate) const BODY_SECONDS_MAX: u64 = 60;
 /// A longer trace header is none.
 const TRACE_BYTES_MAX: usize = 512;
 /// The largest client context, as base64 text.

@@ -16,3 +16,4 @@ mod invocation;
 pub mod on_demand;
 mod payload;
 pub mod shard;
+mod url;

@@ -46,6 +46,15 @@ pub fn iso_8601_millis(epoch_millis: i64) -> String {
     format!("{y:04}-{m:02}-{d:02}T{h:02}:{min:02}:{s:02}.{:03}Z", epoch_millis.rem_euclid(1_000))
 }
 
+/// `22/Nov/2026:09:56:03 +0000`, as web requests are told to functions.
+pub fn access_log_time(epoch_seconds: i64) -> String {
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let (y, m, d, h, min, s) = civil(epoch_seconds);
+    let month = usize::try_from(m - 1).ok().and_then(|m| MONTHS.get(m)).unwrap_or(&"");
+    format!("{d:02}/{month}/{y:04}:{h:02}:{min:02}:{s:02} +0000")
+}
+
 /// `2026-11-22T09:56:03Z`, as IAM and STS write times.
 pub fn iso_8601(epoch_seconds: i64) -> String {
     let (y, m, d, h, min, s) = civil(epoch_seconds);

@@ -83,7 +83,7 @@ fn none_found() -> Fault {
 fn shown(context: &Context, holder: &Holder) -> Option<FunctionUrlConfig> {
     let url = holder.attached().url.as_ref()?;
     Some(FunctionUrlConfig {
-        function_url: Some(format!("https://{}.lambda-url.{}.on.aws/", url.id, context.home.region)),
+        function_url: Some(context.function_url(&url.id)),
         function_arn: Some(holder.arn(context)),
         creation_time: Some(micros_timestamp(url.created_epoch_millis)),
         last_modified_time: Some(micros_timestamp(url.last_modified_epoch_millis)),

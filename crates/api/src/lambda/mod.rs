@@ -148,11 +148,9 @@ operations! {
     "GetProvisionedConcurrencyConfig" => concurrency::get_provisioned, on On::Function;
     "DeleteProvisionedConcurrencyConfig" => concurrency::delete_provisioned, on On::Function;
     "ListProvisionedConcurrencyConfigs" => concurrency::list_provisioned, on On::Function;
-    "CreateFunctionUrlConfig" => function_urls::create, on On::Function,
-        stores "the URL is not served in this version";
+    "CreateFunctionUrlConfig" => function_urls::create, on On::Function;
     "GetFunctionUrlConfig" => function_urls::get, on On::Function;
-    "UpdateFunctionUrlConfig" => function_urls::update, on On::Function,
-        stores "the URL is not served in this version";
+    "UpdateFunctionUrlConfig" => function_urls::update, on On::Function;
     "DeleteFunctionUrlConfig" => function_urls::delete, on On::Function;
     "ListFunctionUrlConfigs" => function_urls::list, on On::Function;
     "PutFunctionEventInvokeConfig" => event_invoke_configs::put, on On::Function;
