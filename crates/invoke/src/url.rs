@@ -90,13 +90,13 @@ impl Refusal {
 }
 
 fn refusal(refused: &Refusal, id: RequestId) -> Response<Body> {
-    let (content_type, body) = match (&refused.message, refused.status) {
-        (Some(text), StatusCode::BAD_GATEWAY) => ("application/json", text.clone()),
-        (message, _) => ("application/json", serde_json::json!({"Message": message}).to_string()),
+    let body = match (&refused.message, refused.status) {
+        (Some(text), StatusCode::BAD_GATEWAY) => text.clone(),
+        (message, _) => serde_json::json!({"Message": message}).to_string(),
     };
     let mut response = Response::new(Full::new(body.into()).boxed_unsync());
     *response.status_mut() = refused.status;
-    insert(&mut response, "content-type", content_type);
+    insert(&mut response, "content-type", "application/json");
     insert(&mut response, "x-amzn-requestid", &id.uuid());
     insert(&mut response, "x-amzn-errortype", refused.error_type);
     response
