@@ -134,7 +134,8 @@ def run(kills, events, seed):
             victim, recovery = kill(server, random.Random(0), url_file)
         victims[victim] += 1
         recoveries += [recovery] if recovery else []
-    sender.thread.join(300)
+    # Every restart holds the sender up.
+    sender.thread.join(300 + kills)
     assert sender.process.wait(10) == 0, "the sender failed"
     assert len(sender.acknowledged) == events, len(sender.acknowledged)
     sent = time.monotonic() - started

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use ondol_core::event_source::SourceReports;
 use ondol_core::identity::{Home, PublicationId};
 use ondol_core::quotas::Quotas;
 use ondol_core::throttle::{Group, Throttle};
@@ -17,6 +18,7 @@ use ondol_wire::lambda::SERVICE;
 use ondol_wire::sigv4::{constant_time_equal, hex, hmac};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
+use tokio::sync::watch;
 
 /// Tries of a change whose document changed under it.
 const ATTEMPTS_MAX: usize = 20;
@@ -32,6 +34,8 @@ pub struct Context {
     pub quotas: Quotas,
     /// The services Ondol does not serve, where the operator says that they are.
     pub services: Arc<ServiceEndpoints>,
+    /// What is told of the event sources.
+    pub sources: watch::Receiver<SourceReports>,
     throttle: Arc<Mutex<Throttle>>,
     pub gatekeeper: Arc<Gatekeeper>,
     pub roles: Arc<Roles>,
@@ -61,7 +65,7 @@ impl Context {
         artifacts: Artifacts,
         home: Home,
         quotas: Quotas,
-        services: Arc<ServiceEndpoints>,
+        (services, sources): (Arc<ServiceEndpoints>, watch::Receiver<SourceReports>),
         (gatekeeper, roles): (Arc<Gatekeeper>, Arc<Roles>),
     ) -> Self {
         let origin = Arc::from("http://localhost");
@@ -73,6 +77,7 @@ impl Context {
             home,
             quotas,
             services,
+            sources,
             throttle: Arc::default(),
             gatekeeper,
             roles,

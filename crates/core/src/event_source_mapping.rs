@@ -5,6 +5,15 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::attached::Alias;
+use crate::event_source::{BATCH_BYTES_MAX, BatchLimits, Filters, Pollers, SourceReport};
+
+/// Records of brokers and Kafka wait so long for others unless the mapping says otherwise. Source: AWS's page on batching.
+const WINDOW_MILLIS: u64 = 500;
+/// Provisioned pollers of a queue, unless the mapping says otherwise. Source: AWS's API reference.
+const POLLERS_LEAST: u32 = 2;
+const POLLERS_MOST: u32 = 200;
+
 /// What a mapping reads from, told by its ARN or its settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SourceKind {
@@ -44,6 +53,17 @@ impl SourceKind {
     pub fn batch_size_default(self) -> i32 {
         if self == Self::Sqs { 10 } else { 100 }
     }
+
+    /// The member of a record that filters see as its payload.
+    fn payload_member(self) -> &'static str {
+        match self {
+            Self::Sqs => "body",
+            Self::Msk | Self::SelfManagedKafka => "value",
+            Self::Kinesis | Self::Mq => "data",
+            Self::DynamoDb => "dynamodb",
+            Self::DocumentDb => "event",
+        }
+    }
 }
 
 /// A mapping. The settings the service hands back as they are stay in the form they were given.
@@ -54,8 +74,12 @@ pub struct EventSourceMapping {
     pub function: String,
     pub qualifier: Option<String>,
     pub event_source_arn: Option<String>,
-    /// `Enabled`, `Disabled`, `Deleting`: what is asked for.
     pub wanted: Wanted,
+    /// What was asked for last; counted, so that it can be seen when it is carried out.
+    #[serde(default)]
+    pub change: Change,
+    #[serde(default)]
+    pub generation: u64,
     pub state_transition_reason: String,
     pub last_processing_result: String,
     pub last_modified_epoch_millis: i64,
@@ -69,4 +93,190 @@ pub struct EventSourceMapping {
 pub enum Wanted {
     Enabled,
     Disabled,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Change {
+    #[default]
+    Created,
+    Updated,
+    Enabled,
+    Disabled,
+}
+
+impl EventSourceMapping {
+    /// The state as the API names it, by what its pollers tell.
+    pub fn state(&self, report: Option<&SourceReport>) -> &'static str {
+        match report.filter(|report| report.generation == self.generation) {
+            Some(report) if report.is_reading => "Enabled",
+            Some(_) => "Disabled",
+            None => match self.change {
+                // Nothing has to be begun for it.
+                Change::Created if self.wanted == Wanted::Disabled => "Disabled",
+                Change::Created => "Creating",
+                Change::Updated => "Updating",
+                Change::Enabled => "Enabling",
+                Change::Disabled => "Disabling",
+            },
+        }
+    }
+
+    fn number(&self, name: &str) -> Option<u64> {
+        self.settings.get(name)?.as_u64()
+    }
+
+    fn texts(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.settings.get(name).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
+    }
+
+    pub fn batch_limits(&self) -> BatchLimits {
+        let size =
+            self.number("BatchSize").unwrap_or_else(|| self.kind.batch_size_default().unsigned_abs().into());
+        let window = self.number("MaximumBatchingWindowInSeconds").unwrap_or(0);
+        let window_millis = match (self.kind, window) {
+            (SourceKind::Sqs, seconds) => seconds * 1_000,
+            (_, 0) => WINDOW_MILLIS,
+            (_, seconds) => seconds * 1_000,
+        };
+        let records_max = usize::try_from(size).unwrap_or(usize::MAX);
+        BatchLimits { records_max, bytes_max: BATCH_BYTES_MAX, window_millis }
+    }
+
+    pub fn filters(&self) -> Filters {
+        Filters::new(self.settings.get("FilterCriteria"), self.kind.payload_member())
+    }
+
+    /// How many read at once. A broker's number is its own, whatever the function's settings.
+    pub fn pollers(&self, broker: u32) -> Pollers {
+        match self.kind {
+            SourceKind::Sqs => {
+                let number = |config: &str, name: &str| {
+                    let number = self.settings.get(config)?[name].as_u64()?;
+                    u32::try_from(number).ok()
+                };
+                match self.settings.get("ProvisionedPollerConfig") {
+                    Some(_) => Pollers::provisioned(
+                        number("ProvisionedPollerConfig", "MinimumPollers").unwrap_or(POLLERS_LEAST),
+                        number("ProvisionedPollerConfig", "MaximumPollers").unwrap_or(POLLERS_MOST),
+                    ),
+                    None => Pollers::of_queue(number("ScalingConfig", "MaximumConcurrency")),
+                }
+            }
+            _ => Pollers::fixed(broker),
+        }
+    }
+
+    pub fn reports_item_failures(&self) -> bool {
+        self.texts("FunctionResponseTypes").any(|one| one == "ReportBatchItemFailures")
+    }
+
+    /// What is read, in a word or two.
+    pub fn source(&self) -> String {
+        let arn = self.event_source_arn.as_deref().unwrap_or("Kafka");
+        match self.queue().or(self.topic()) {
+            Some(name) => format!("{name} of {arn}"),
+            None => arn.to_owned(),
+        }
+    }
+
+    /// The broker's queue that is read.
+    pub fn queue(&self) -> Option<&str> {
+        self.texts("Queues").next()
+    }
+
+    pub fn topic(&self) -> Option<&str> {
+        self.texts("Topics").next()
+    }
+
+    /// What the mapping says of access, by type: `BASIC_AUTH`, `VIRTUAL_HOST`.
+    pub fn access(&self, of: &str) -> Option<&str> {
+        let configurations = self.settings.get("SourceAccessConfigurations")?.as_array()?;
+        configurations.iter().find(|one| one["Type"] == of)?["URI"].as_str()
+    }
+
+    /// The broker's name in its ARN.
+    pub fn broker(&self) -> Option<&str> {
+        self.event_source_arn.as_deref()?.split(':').nth(6)
+    }
+
+    /// Where environments are kept ready for the function, though not where this invokes it; in a sentence. `provisioned`
+    /// are the qualifiers with provisioned concurrency.
+    pub fn misses_provisioned(&self, provisioned: &[String], aliases: &[Alias]) -> Option<String> {
+        let mine = self.qualifier.as_deref().unwrap_or("$LATEST");
+        let leads_to = aliases.iter().find(|alias| alias.name == mine).map(|alias| alias.version.as_str());
+        let is_used = |one: &String| one == mine || Some(one.as_str()) == leads_to;
+        if provisioned.is_empty() || provisioned.iter().any(is_used) {
+            return None;
+        }
+        Some(format!(
+            "It invokes {mine}, but provisioned concurrency is on {}: point the mapping at it (FunctionName {}:{}).",
+            provisioned.join(", "),
+            self.function,
+            provisioned.first().map_or("", String::as_str)
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mapping(qualifier: Option<&str>) -> EventSourceMapping {
+        EventSourceMapping {
+            uuid: "u".into(),
+            kind: SourceKind::Sqs,
+            function: "orders".into(),
+            qualifier: qualifier.map(str::to_owned),
+            event_source_arn: Some("arn:aws:mq:r:0:broker:shop:b-1".into()),
+            wanted: Wanted::Enabled,
+            change: Change::Updated,
+            generation: 3,
+            state_transition_reason: String::new(),
+            last_processing_result: String::new(),
+            last_modified_epoch_millis: 0,
+            settings: Map::new(),
+            tags: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn a_state_is_that_of_the_pollers_once_they_have_caught_up() {
+        let report = |generation, is_reading| SourceReport { generation, is_reading, ..Default::default() };
+        let mut mapping = mapping(None);
+        assert_eq!(mapping.state(None), "Updating");
+        assert_eq!(mapping.state(Some(&report(2, true))), "Updating");
+        assert_eq!(mapping.state(Some(&report(3, true))), "Enabled");
+        assert_eq!(mapping.state(Some(&report(3, false))), "Disabled");
+        mapping.change = Change::Created;
+        assert_eq!(mapping.state(None), "Creating");
+        mapping.wanted = Wanted::Disabled;
+        assert_eq!(mapping.state(None), "Disabled");
+        assert_eq!(mapping.broker(), Some("shop"));
+    }
+
+    #[test]
+    fn provisioned_concurrency_elsewhere_is_told() {
+        let alias = Alias {
+            function: "orders".into(),
+            name: "live".into(),
+            version: "7".into(),
+            description: String::new(),
+            additional_version_weights: BTreeMap::new(),
+            revision_id: String::new(),
+            attached: crate::attached::Attached::default(),
+        };
+        let told = |qualifier, provisioned: &[&str]| {
+            let provisioned: Vec<String> = provisioned.iter().map(|&one| one.to_owned()).collect();
+            mapping(qualifier).misses_provisioned(&provisioned, std::slice::from_ref(&alias))
+        };
+        assert_eq!(told(None, &[]), None);
+        assert_eq!(told(Some("live"), &["live"]), None);
+        assert_eq!(told(Some("live"), &["7"]), None, "the alias leads there");
+        let text = told(None, &["live"]).unwrap();
+        assert!(
+            text.contains("invokes $LATEST") && text.contains("on live") && text.contains("orders:live"),
+            "{text}"
+        );
+        assert!(told(Some("6"), &["live"]).is_some());
+    }
 }

@@ -12,6 +12,7 @@ pub mod coins;
 pub mod event;
 pub mod event_pattern;
 pub mod event_queue;
+pub mod event_source;
 pub mod event_source_mapping;
 pub mod function;
 pub mod gate;

@@ -1,10 +1,13 @@
 //! `ondol explain`: for a version that is not as asked, the chain of reasons down to the runtime's own words.
 
+mod sources;
+
 use std::fmt::Write as _;
 use std::sync::Arc;
 
 use ondol_control::View;
 use ondol_core::capacity::EnvironmentState;
+use ondol_core::event_source::SourceReports;
 use ondol_core::function::{
     Function, FunctionConfiguration, FunctionVersion, LastUpdate, Reason, VersionState,
 };
@@ -33,8 +36,8 @@ pub fn page(
     view: &Arc<View>,
     report: &Report,
     logs: &LogBook,
-    function: &str,
-    version: Option<&str>,
+    reports: &SourceReports,
+    (function, version): (&str, Option<&str>),
 ) -> Result<Value, StoreError> {
     let Some((found, _)) = store.document::<Function>(&keys::function(function))? else {
         let near: Vec<String> = store
@@ -60,6 +63,7 @@ pub fn page(
         "lastFailure": found.configuration.is_on_demand().then(|| last_failure(&found.configuration, &found.name, LATEST, logs)).flatten(),
         "storeTrouble": store.trouble(),
         "versions": shown,
+        "eventSources": sources::page(store, reports, &found, &versions)?,
     }))
 }
 
@@ -220,6 +224,7 @@ pub fn text(page: &Value) -> String {
                 let _ = writeln!(out, "  | {}", word(line));
             }
         }
+        sources::write(&mut out, page);
         return out;
     }
     if page["published"] == false {
@@ -259,5 +264,6 @@ pub fn text(page: &Value) -> String {
             }
         }
     }
+    sources::write(&mut out, page);
     out
 }

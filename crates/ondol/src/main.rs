@@ -140,6 +140,13 @@ struct Up {
     /// AWS services that Ondol does not serve, and where they are: s3=http://127.0.0.1:9000,sqs=…
     #[arg(long, value_name = "SERVICE=URL,…", value_delimiter = ',', value_parser = service_endpoint)]
     service_endpoint: Vec<String>,
+    /// A message broker that functions read from, by the name in its ARN: orders=amqp://127.0.0.1:5672 (RabbitMQ) or
+    /// orders=tcp://127.0.0.1:61616 (ActiveMQ); may be repeated
+    #[arg(long, value_name = "NAME=URL", value_parser = broker)]
+    broker: Vec<String>,
+    /// Folder with the secrets of event sources, a file by each secret's name, as Secrets Manager would hold them
+    #[arg(long, value_name = "DIR")]
+    secrets_dir: Option<PathBuf>,
     /// A quota of the account, such as concurrent-executions=50; may be repeated
     #[arg(long, value_name = "NAME=NUMBER", value_parser = quota)]
     quota: Vec<String>,
@@ -177,6 +184,10 @@ fn quota(text: &str) -> Result<String, String> {
 
 fn service_endpoint(text: &str) -> Result<String, String> {
     ondol_services::ServiceEndpoints::parse(text, "", None).map(|_| text.to_owned())
+}
+
+fn broker(text: &str) -> Result<String, String> {
+    ondol_services::Brokers::parse(&[text.to_owned()]).map(|_| text.to_owned())
 }
 
 fn region(text: &str) -> Result<String, String> {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use ondol_api::{PageAnswer, Pages};
 use ondol_control::View;
 use ondol_core::capacity_provider::CapacityProvider;
+use ondol_core::event_source::SourceReports;
 use ondol_core::identity::RequestId;
 use ondol_identity::Roles;
 use ondol_observe::logs::{Cursor, Event, LogBook, Query};
@@ -35,6 +36,7 @@ pub struct ServerPages {
     pub stopping: watch::Receiver<bool>,
     pub roles: Arc<Roles>,
     pub queue: ondol_events::Pages,
+    pub sources: watch::Receiver<SourceReports>,
 }
 
 impl Pages for ServerPages {
@@ -78,8 +80,8 @@ impl ServerPages {
             &self.views.borrow(),
             &self.reports.borrow(),
             &self.logs,
-            function,
-            version,
+            &self.sources.borrow(),
+            (function, version),
         )
         .map_err(|error| error.to_string())
     }

@@ -17,6 +17,7 @@ use ondol_core::capacity::EnvironmentState;
 use ondol_core::coins::Coins;
 use ondol_core::identity::Home;
 use ondol_core::quotas::Quotas;
+use ondol_events::Outside;
 use ondol_identity::{Authorizer, Claims, Enforcement, Gatekeeper, Identity, Roles, Sessions};
 use ondol_invoke::directory::Directory;
 use ondol_invoke::hosts::HostPolicy;
@@ -28,7 +29,7 @@ use ondol_observe::notice;
 use ondol_observe::usage::usage_channel;
 use ondol_protocol::assignment::{Assignment, EnvironmentAssignment, Generation, Report};
 use ondol_protocol::invocation::StreamLimits;
-use ondol_services::ServiceEndpoints;
+use ondol_services::{Brokers, Secrets, ServiceEndpoints};
 use ondol_store::Store;
 use ondol_store::artifacts::Artifacts;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -114,6 +115,7 @@ pub fn up(arguments: &Up, output: Output) -> Result<()> {
         arguments.region.as_deref(),
     ))?;
     let services = services(&arguments.service_endpoint, &home.region)?;
+    let brokers = Brokers::parse(&arguments.broker).map_err(anyhow::Error::msg)?;
     let secret = ondol_identity::session_secret(&data_dir).context("the session secret")?;
     let sessions = Arc::new(Sessions::new(secret, shards::seed()?));
     let roles = Roles::new(home.clone());
@@ -146,6 +148,8 @@ pub fn up(arguments: &Up, output: Output) -> Result<()> {
         home,
         quotas,
         services,
+        brokers,
+        secrets: Secrets { folder: arguments.secrets_dir.clone() },
         keys,
         roles,
         sessions,
@@ -218,6 +222,8 @@ struct Parts {
     home: Home,
     quotas: Quotas,
     services: ServiceEndpoints,
+    brokers: Brokers,
+    secrets: Secrets,
     keys: Arc<KeyRing>,
     roles: Arc<Roles>,
     sessions: Arc<Sessions>,
@@ -239,6 +245,8 @@ async fn run(arguments: &Up, output: Output, parts: Parts) -> Result<()> {
         home,
         quotas,
         services,
+        brokers,
+        secrets,
         keys,
         roles,
         sessions,
@@ -303,6 +311,9 @@ async fn run(arguments: &Up, output: Output, parts: Parts) -> Result<()> {
     let doors = Doors { stopping: stopped.clone(), open };
     let inner = shards::start(&listener, ends, &shared, &log_sender, &doors)?;
     let services = Arc::new(services);
+    let outside = Outside { services: Arc::clone(&services), brokers, secrets };
+    let sources =
+        events::start_sources(store.clone(), inner.clone(), outside, authorizer.clone(), doors.clone())?;
     let worker = events::Parts {
         store: store.clone(),
         inner,
@@ -310,7 +321,7 @@ async fn run(arguments: &Up, output: Output, parts: Parts) -> Result<()> {
         authorizer: authorizer.clone(),
         home: home.clone(),
     };
-    let queue = events::start(worker, doors)?;
+    let queue = events::start_queue(worker, doors)?;
     // The shards have handles of their own, and close them when the server stops.
     drop(listener);
     let pages = ServerPages {
@@ -323,9 +334,17 @@ async fn run(arguments: &Up, output: Output, parts: Parts) -> Result<()> {
         stopping: stopped.clone(),
         roles: Arc::clone(&roles),
         queue,
+        sources: sources.clone(),
     };
     let doors = (gatekeeper, Arc::clone(&roles));
-    let context = Context::new(store.clone(), artifacts.clone(), home.clone(), quotas, services, doors);
+    let context = Context::new(
+        store.clone(),
+        artifacts.clone(),
+        home.clone(),
+        quotas,
+        (services, sources.clone()),
+        doors,
+    );
     let change_turns = Arc::clone(&context.turns);
     let identity = Identity {
         store: store.clone(),

@@ -1,6 +1,9 @@
 //! Asking the AWS services that Ondol does not serve, at the endpoints `ondol up --service-endpoint` names. Must never
 //! decide what an answer means.
 
+mod brokers;
+mod secrets;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -12,6 +15,9 @@ use ondol_observe::clock;
 use ondol_wire::sigv4::{Outgoing, hex, sha256, sign};
 use ondol_wire::time::amz_date;
 use tokio::net::TcpStream;
+
+pub use brokers::{Broker, Brokers, Engine};
+pub use secrets::{BasicCredentials, Secrets};
 
 const SECONDS_MAX: u64 = 60;
 

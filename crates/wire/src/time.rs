@@ -46,13 +46,24 @@ pub fn iso_8601_millis(epoch_millis: i64) -> String {
     format!("{y:04}-{m:02}-{d:02}T{h:02}:{min:02}:{s:02}.{:03}Z", epoch_millis.rem_euclid(1_000))
 }
 
+const MONTHS: [&str; 12] =
+    ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+
+fn month_name(month: i64) -> &'static str {
+    usize::try_from(month - 1).ok().and_then(|month| MONTHS.get(month)).unwrap_or(&"")
+}
+
 /// `22/Nov/2026:09:56:03 +0000`, as web requests are told to functions.
 pub fn access_log_time(epoch_seconds: i64) -> String {
-    const MONTHS: [&str; 12] =
-        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let (y, m, d, h, min, s) = civil(epoch_seconds);
-    let month = usize::try_from(m - 1).ok().and_then(|m| MONTHS.get(m)).unwrap_or(&"");
-    format!("{d:02}/{month}/{y:04}:{h:02}:{min:02}:{s:02} +0000")
+    format!("{d:02}/{}/{y:04}:{h:02}:{min:02}:{s:02} +0000", month_name(m))
+}
+
+/// `Nov 22, 2026, 9:56:03 AM`, as Java writes dates, in UTC.
+pub fn java_date(epoch_seconds: i64) -> String {
+    let (y, m, d, h, min, s) = civil(epoch_seconds);
+    let (half, hour) = (if h < 12 { "AM" } else { "PM" }, if h % 12 == 0 { 12 } else { h % 12 });
+    format!("{} {d}, {y}, {hour}:{min:02}:{s:02} {half}", month_name(m))
 }
 
 /// `2026-11-22T09:56:03Z`, as IAM and STS write times.
@@ -120,6 +131,9 @@ mod tests {
 
     #[test]
     fn known_moments() {
+        assert_eq!(java_date(2_021), "Jan 1, 1970, 12:33:41 AM");
+        assert_eq!(java_date(43_200), "Jan 1, 1970, 12:00:00 PM");
+
         assert_eq!(amz_date(0), "19700101T000000Z");
         assert_eq!(amz_date(1_795_341_363), "20261122T095603Z");
         assert_eq!(lambda_timestamp(951_782_400_007), "2000-02-29T00:00:00.007+0000");

@@ -1,7 +1,8 @@
-//! Event source mappings: kept whole and checked; the pollers that would read the sources are not in this
-//! version, so an enabled mapping ends `Disabled` and says so.
+//! Event source mappings: kept whole and checked. `events::sources` reads the sources and tells how that goes.
 
-use ondol_core::event_source_mapping::{EventSourceMapping, SourceKind, Wanted};
+use ondol_core::event_pattern::Pattern;
+use ondol_core::event_source::SourceReport;
+use ondol_core::event_source_mapping::{Change, EventSourceMapping, SourceKind, Wanted};
 use ondol_core::identity::FunctionReference;
 use ondol_store::{Precondition, Revision, Transaction, keys};
 use ondol_wire::fault::Fault;
@@ -17,9 +18,6 @@ use super::{event_sources, holder, page, tags};
 use crate::context::{Context, uuid};
 use crate::faults::{fault, invalid};
 
-/// Why an enabled mapping reads nothing.
-const NO_POLLER: &str =
-    "Ondol has no poller for event sources in this version; the mapping is kept and reads nothing.";
 const NOTHING_PROCESSED: &str = "No records processed";
 /// Batches of a queue larger than this must wait for a window.
 const SQS_BATCH_WITHOUT_WINDOW_MAX: i32 = 10;
@@ -45,6 +43,8 @@ pub async fn create(
         qualifier,
         event_source_arn: input.event_source_arn.clone(),
         wanted: if input.enabled == Some(false) { Wanted::Disabled } else { Wanted::Enabled },
+        change: Change::Created,
+        generation: 1,
         state_transition_reason: reason_of(kind).into(),
         last_processing_result: NOTHING_PROCESSED.into(),
         last_modified_epoch_millis: context.now_epoch_millis(),
@@ -61,7 +61,7 @@ pub async fn create(
             Ok((Transaction::default().when(absent).put(key.clone(), &mapping), ()))
         })
         .await?;
-    Ok(shown_as(context, &mapping, "Creating"))
+    Ok(shown_as(context, &mapping, None, mapping.state(None)))
 }
 
 fn kind_of(input: &CreateEventSourceMappingRequest) -> Result<SourceKind, Fault> {
@@ -95,6 +95,7 @@ fn check(context: &Context, kind: SourceKind, input: &CreateEventSourceMappingRe
         return Err(invalid("Need to specify a timestamp when the starting position is AT_TIMESTAMP."));
     }
     check_members(kind, &settings(given(input)))?;
+    check_broker(kind, input)?;
     if kind == SourceKind::SelfManagedKafka && input.source_access_configurations.is_none() {
         return Err(invalid("Required 'sourceAccessConfigurations' parameter is missing."));
     }
@@ -118,6 +119,23 @@ fn check(context: &Context, kind: SourceKind, input: &CreateEventSourceMappingRe
         )));
     }
     check_filters(context, input.filter_criteria.as_ref())
+}
+
+/// A broker is read from one queue, with credentials.
+fn check_broker(kind: SourceKind, input: &CreateEventSourceMappingRequest) -> Result<(), Fault> {
+    if kind != SourceKind::Mq {
+        return Ok(());
+    }
+    if input.queues.as_ref().is_none_or(|queues| queues.len() != 1) {
+        return Err(invalid("Queues must name exactly one queue for an Amazon MQ event source."));
+    }
+    let access = input.source_access_configurations.as_deref().unwrap_or_default();
+    if access.iter().all(|one| one.r#type.as_deref() != Some("BASIC_AUTH")) {
+        return Err(invalid(
+            "SourceAccessConfigurations must name a secret with the type BASIC_AUTH for an Amazon MQ event source.",
+        ));
+    }
+    Ok(())
 }
 
 /// Only what failed is sent anywhere.
@@ -219,7 +237,7 @@ fn check_filters(context: &Context, criteria: Option<&FilterCriteria>) -> Result
     }
     for filter in filters {
         let pattern = filter.pattern.as_deref().and_then(|text| serde_json::from_str::<Value>(text).ok());
-        if !pattern.as_ref().is_some_and(ondol_core::event_pattern::is_valid) {
+        if pattern.as_ref().and_then(Pattern::parse).is_none() {
             return Err(invalid("Invalid filter pattern definition."));
         }
     }
@@ -383,10 +401,17 @@ fn exists(context: &Context, same: &EventSourceMapping, asked: &EventSourceMappi
 
 /// A mapping in its present state.
 fn shown(context: &Context, mapping: &EventSourceMapping) -> EventSourceMappingConfiguration {
-    shown_as(context, mapping, "Disabled")
+    let reports = context.sources.borrow();
+    let report = reports.get(&mapping.uuid);
+    shown_as(context, mapping, report, mapping.state(report))
 }
 
-fn shown_as(context: &Context, mapping: &EventSourceMapping, state: &str) -> EventSourceMappingConfiguration {
+fn shown_as(
+    context: &Context,
+    mapping: &EventSourceMapping,
+    report: Option<&SourceReport>,
+    state: &str,
+) -> EventSourceMappingConfiguration {
     let mut out: EventSourceMappingConfiguration =
         serde_json::from_value(Value::Object(mapping.settings.clone())).unwrap_or_default();
     out.uuid = Some(mapping.uuid.clone());
@@ -397,11 +422,11 @@ fn shown_as(context: &Context, mapping: &EventSourceMapping, state: &str) -> Eve
     let last_modified = mapping.last_modified_epoch_millis as f64 / 1_000.0;
     out.last_modified = Some(last_modified);
     out.state = Some(state.to_owned());
-    let polled = state == "Disabled" && mapping.wanted == Wanted::Enabled;
-    out.state_transition_reason =
-        Some(if polled { NO_POLLER.to_owned() } else { mapping.state_transition_reason.clone() });
+    let trouble = report.and_then(|report| report.trouble.as_ref());
+    out.state_transition_reason = Some(trouble.unwrap_or(&mapping.state_transition_reason).clone());
     if mapping.kind != SourceKind::Sqs {
-        out.last_processing_result = Some(mapping.last_processing_result.clone());
+        let result = report.and_then(|report| report.last_processing_result.as_ref());
+        out.last_processing_result = Some(result.unwrap_or(&mapping.last_processing_result).clone());
     }
     out
 }
@@ -461,6 +486,12 @@ pub async fn update(
             if let Some(enabled) = input.enabled {
                 mapping.wanted = if enabled { Wanted::Enabled } else { Wanted::Disabled };
             }
+            mapping.change = match input.enabled {
+                Some(true) => Change::Enabled,
+                Some(false) => Change::Disabled,
+                None => Change::Updated,
+            };
+            mapping.generation += 1;
             // What the request gives replaces what was there, member by member.
             let Ok(Value::Object(mut asked)) = serde_json::to_value(&input) else {
                 return Err(fault("ServiceException", "The request can't be kept."));
@@ -498,12 +529,7 @@ pub async fn update(
             Ok((replace(&mapping, revision), mapping))
         })
         .await?;
-    let state = match input.enabled {
-        Some(true) => "Enabling",
-        Some(false) => "Disabling",
-        None => "Updating",
-    };
-    Ok(shown_as(context, &updated, state))
+    Ok(shown_as(context, &updated, None, updated.state(None)))
 }
 
 fn has_destination(config: &Value) -> bool {
@@ -523,7 +549,7 @@ pub async fn delete(
             Ok((Transaction::default().when(unchanged).delete(key), mapping))
         })
         .await?;
-    Ok(shown_as(context, &deleted, "Deleting"))
+    Ok(shown_as(context, &deleted, None, "Deleting"))
 }
 
 pub async fn list(

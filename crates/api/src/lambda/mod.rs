@@ -158,11 +158,9 @@ operations! {
     "GetFunctionEventInvokeConfig" => event_invoke_configs::get, on On::Function;
     "DeleteFunctionEventInvokeConfig" => event_invoke_configs::delete, on On::Function;
     "ListFunctionEventInvokeConfigs" => event_invoke_configs::list, on On::Function;
-    "CreateEventSourceMapping" => event_source_mappings::create, on On::EventSourceMapping,
-        stores "there are no pollers in this version; an enabled mapping ends Disabled with the reason";
+    "CreateEventSourceMapping" => event_source_mappings::create, on On::EventSourceMapping;
     "GetEventSourceMapping" => event_source_mappings::get, on On::EventSourceMapping;
-    "UpdateEventSourceMapping" => event_source_mappings::update, on On::EventSourceMapping,
-        stores "there are no pollers in this version; an enabled mapping ends Disabled with the reason";
+    "UpdateEventSourceMapping" => event_source_mappings::update, on On::EventSourceMapping;
     "DeleteEventSourceMapping" => event_source_mappings::delete, on On::EventSourceMapping;
     "ListEventSourceMappings" => event_source_mappings::list, on On::Everything;
     "CreateCodeSigningConfig" => code_signing::create, on On::Everything;

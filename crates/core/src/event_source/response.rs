@@ -1,0 +1,78 @@
+//! Which records of a batch are done, by what the function answered.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    AllDone,
+    AllFailed,
+    /// The places of those that failed; the others are done.
+    SomeFailed(BTreeSet<usize>),
+}
+
+/// Reads an answer with `batchItemFailures`. What can't be understood fails the whole batch, so that nothing is taken
+/// for done by mistake. Source: AWS's page on errors of queues; an object without the member recorded from AWS.
+pub fn of_response(body: &[u8], ids: &[&str]) -> Verdict {
+    let body: Value = match serde_json::from_slice(body) {
+        _ if body.trim_ascii().is_empty() => return Verdict::AllDone,
+        Ok(Value::Object(body)) if body.is_empty() => return Verdict::AllDone,
+        Ok(body @ Value::Object(_)) => body,
+        // It reports nothing.
+        Ok(_) => return Verdict::AllDone,
+        Err(_) => return Verdict::AllFailed,
+    };
+    let items = match body.get("batchItemFailures") {
+        Some(Value::Null) => return Verdict::AllDone,
+        Some(Value::Array(items)) => items,
+        _ => return Verdict::AllFailed,
+    };
+    let place = |item: &Value| {
+        let id = item.get("itemIdentifier")?.as_str()?;
+        ids.iter().position(|known| *known == id)
+    };
+    match items.iter().map(place).collect::<Option<BTreeSet<usize>>>() {
+        Some(failed) if failed.is_empty() => Verdict::AllDone,
+        Some(failed) => Verdict::SomeFailed(failed),
+        None => Verdict::AllFailed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_each_answer_means() {
+        let ids = ["a", "b", "c"];
+        let of = |body: &str| of_response(body.as_bytes(), &ids);
+        for done in [
+            "",
+            "null",
+            "{}",
+            r#"{"batchItemFailures":[]}"#,
+            r#"{"batchItemFailures":null}"#,
+            "[]",
+            "5",
+            r#""x""#,
+        ] {
+            assert_eq!(of(done), Verdict::AllDone, "{done}");
+        }
+        for failed in [
+            "{",
+            r#"{"foo":"notvalid"}"#,
+            r#"{"batchItemFailures":"a"}"#,
+            r#"{"batchItemFailures":[{"itemIdentifier":""}]}"#,
+            r#"{"batchItemFailures":[{"itemIdentifier":null}]}"#,
+            r#"{"batchItemFailures":[{"id":"a"}]}"#,
+            r#"{"batchItemFailures":[{"itemIdentifier":"a"},{"itemIdentifier":"stranger"}]}"#,
+        ] {
+            assert_eq!(of(failed), Verdict::AllFailed, "{failed}");
+        }
+        let some = of(
+            r#"{"batchItemFailures":[{"itemIdentifier":"c"},{"itemIdentifier":"a"},{"itemIdentifier":"a"}]}"#,
+        );
+        assert_eq!(some, Verdict::SomeFailed([0, 2].into()));
+    }
+}
