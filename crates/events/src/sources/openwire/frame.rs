@@ -205,8 +205,11 @@ fn modified_utf_8(text: &str) -> Vec<u8> {
     bytes
 }
 
-/// What is no modified UTF-8 becomes replacement characters.
+/// Plain UTF-8, as the broker keeps what came by other protocols, or Java's. What is neither becomes replacement characters.
 pub fn from_modified_utf_8(bytes: &[u8]) -> String {
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        return text.to_owned();
+    }
     let mut units = Vec::with_capacity(bytes.len());
     let mut rest = bytes;
     while let [first, behind @ ..] = rest {
@@ -238,6 +241,7 @@ mod tests {
         assert_eq!(modified_utf_8("a\0é€😀"), b"a\xC0\x80\xC3\xA9\xE2\x82\xAC\xED\xA0\xBD\xED\xB8\x80");
         for text in ["", "plain", "a\0é€😀", "\u{7FF}\u{800}\u{FFFF}"] {
             assert_eq!(from_modified_utf_8(&modified_utf_8(text)), text);
+            assert_eq!(from_modified_utf_8(text.as_bytes()), text);
         }
         assert_eq!(from_modified_utf_8(b"\xFFa\xE2\x82"), "\u{FFFD}a\u{FFFD}\u{FFFD}");
     }
