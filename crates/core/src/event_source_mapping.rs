@@ -188,6 +188,52 @@ impl EventSourceMapping {
         self.texts("Topics").next()
     }
 
+    /// The addresses of a Kafka that its owner manages.
+    pub fn bootstrap_servers(&self) -> impl Iterator<Item = &str> {
+        let source = self.settings.get("SelfManagedEventSource");
+        let servers = source.and_then(|source| source["Endpoints"]["KAFKA_BOOTSTRAP_SERVERS"].as_array());
+        servers.into_iter().flatten().filter_map(Value::as_str)
+    }
+
+    /// A consumer group that nobody chose is named after the mapping.
+    pub fn consumer_group(&self) -> &str {
+        let config = self.settings.get("SelfManagedKafkaEventSourceConfig");
+        config.and_then(|config| config["ConsumerGroupId"].as_str()).unwrap_or(&self.uuid)
+    }
+
+    /// Settings of Kafka that nothing here acts on; reading as if they were not there would be wrong.
+    pub fn not_acted_on(&self) -> Option<String> {
+        const ACCESS: [&str; 3] = ["BASIC_AUTH", "VPC_SUBNET", "VPC_SECURITY_GROUP"];
+        if self.kind != SourceKind::SelfManagedKafka {
+            return None;
+        }
+        let is_set = |name: &&str| match self.settings.get(*name) {
+            None | Some(Value::Null | Value::Bool(false)) => false,
+            // For ever, and without end.
+            Some(Value::Number(number)) => number.as_i64() != Some(-1),
+            Some(Value::Array(list)) => !list.is_empty(),
+            Some(_) => true,
+        };
+        let members = [
+            "BisectBatchOnFunctionError",
+            "MaximumRecordAgeInSeconds",
+            "MaximumRetryAttempts",
+            "FunctionResponseTypes",
+            "ProvisionedPollerConfig",
+        ];
+        let member = members.iter().find(|name| is_set(name)).map(|name| (*name).to_owned());
+        let destination = self.settings.get("DestinationConfig");
+        let destination = destination.filter(|config| config["OnFailure"]["Destination"].is_string());
+        let schemas = self.settings.get("SelfManagedKafkaEventSourceConfig");
+        let schemas = schemas.filter(|config| config["SchemaRegistryConfig"].is_object());
+        let access = self.settings.get("SourceAccessConfigurations").and_then(Value::as_array);
+        let access = access.into_iter().flatten().filter_map(|one| one["Type"].as_str());
+        member
+            .or_else(|| destination.map(|_| "DestinationConfig".to_owned()))
+            .or_else(|| schemas.map(|_| "SchemaRegistryConfig".to_owned()))
+            .or_else(|| access.into_iter().find(|one| !ACCESS.contains(one)).map(str::to_owned))
+    }
+
     /// What the mapping says of access, by type: `BASIC_AUTH`, `VIRTUAL_HOST`.
     pub fn access(&self, of: &str) -> Option<&str> {
         let configurations = self.settings.get("SourceAccessConfigurations")?.as_array()?;

@@ -15,6 +15,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::{Id, JoinSet};
 
 use super::activemq::ActiveMq;
+use super::kafka::Kafka;
 use super::poller::poll;
 use super::rabbitmq::RabbitMq;
 use super::source::Trouble;
@@ -54,6 +55,7 @@ pub struct Reading<I> {
 enum Origin {
     Sqs,
     Broker(Broker),
+    Kafka,
 }
 
 impl Origin {
@@ -73,6 +75,12 @@ impl Origin {
                     )
                 })
             }
+            SourceKind::SelfManagedKafka => match mapping.not_acted_on() {
+                None => Ok(Self::Kafka),
+                Some(setting) => Err(format!(
+                    "ESM_CONFIG_NOT_VALID: Ondol doesn't act on {setting} for Kafka: leave it out."
+                )),
+            },
             kind => Err(format!(
                 "Ondol has no poller for {kind:?} in this version; the mapping is kept and reads nothing."
             )),
@@ -128,7 +136,8 @@ async fn read<I: Invoke + 'static>(
 ) -> bool {
     let (order, orders) = watch::channel(Order::Read);
     let concurrency = match &origin {
-        Origin::Sqs => 1,
+        // Of a topic's partitions the first poller hears first.
+        Origin::Sqs | Origin::Kafka => 1,
         Origin::Broker(broker) => broker.engine.concurrency(),
     };
     let reading = Rc::new(Reading {
@@ -191,6 +200,7 @@ async fn start<I: Invoke>(reading: Rc<Reading<I>>, origin: Origin, index: usize)
     let outside = &reading.tools.outside;
     match origin {
         Origin::Sqs => poll(&reading, index, async || Sqs::open(&reading).await).await,
+        Origin::Kafka => poll(&reading, index, async || Kafka::open(&reading, index).await).await,
         Origin::Broker(broker) => match broker.engine {
             Engine::RabbitMq => {
                 poll(&reading, index, async || RabbitMq::open(&reading, outside, &broker).await).await;

@@ -5,6 +5,7 @@
 
 mod activemq;
 mod broker;
+mod kafka;
 mod mapping;
 mod openwire;
 mod poller;

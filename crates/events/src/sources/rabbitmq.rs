@@ -139,7 +139,7 @@ fn table(fields: &FieldTable) -> Value {
     Value::Object(fields.into_iter().map(|(name, value)| (name.clone(), value)).collect())
 }
 
-/// Texts are bytes, as AWS's example shows them; of the other types it shows numbers only.
+/// Texts are bytes, as AWS's example shows them, and Java's have a sign; of the other types it shows numbers only.
 fn field(value: &FieldValue) -> Value {
     match value {
         FieldValue::t(value) => (*value).into(),
@@ -153,7 +153,7 @@ fn field(value: &FieldValue) -> Value {
         FieldValue::f(value) => (*value).into(),
         FieldValue::d(value) => (*value).into(),
         FieldValue::D(value) => value.to_string().into(),
-        FieldValue::S(text) => json!({"bytes": text.as_ref().as_bytes()}),
+        FieldValue::S(text) => signed(text.as_ref().as_bytes()),
         FieldValue::A(values) => {
             let values: Vec<FieldValue> = values.clone().into();
             values.iter().map(field).collect::<Vec<_>>().into()
@@ -163,9 +163,14 @@ fn field(value: &FieldValue) -> Value {
         FieldValue::V => Value::Null,
         FieldValue::x(bytes) => {
             let bytes: Vec<u8> = bytes.clone().into();
-            json!({"bytes": bytes})
+            signed(&bytes)
         }
     }
+}
+
+fn signed(bytes: &[u8]) -> Value {
+    let bytes: Vec<i8> = bytes.iter().map(|byte| byte.cast_signed()).collect();
+    json!({"bytes": bytes})
 }
 
 impl Source for RabbitMq<'_> {
