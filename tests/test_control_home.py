@@ -134,7 +134,7 @@ def test_an_event_source_must_be_there(service):
         server = Server(None, "--service-endpoint", f"{service}={place.url}")
         try:
             create(server, "f")
-            make = lambda name: server.client.create_event_source_mapping(FunctionName="f", EventSourceArn=arn.format(name), **settings)
+            make = lambda name: server.client.create_event_source_mapping(FunctionName="f", EventSourceArn=arn.format(name), Enabled=False, **settings)
             assert make("there")["EventSourceArn"] == arn.format("there")
             asked = place.requests[0]
             assert asked["headers"]["x-amz-target"] == target and f"/us-east-1/{service}/aws4_request" in asked["headers"]["authorization"]

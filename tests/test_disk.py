@@ -31,18 +31,62 @@ def small_disk():
     os.rmdir(folder)
 
 
+def fill(disk):
+    with open(disk / "filler", "wb", buffering=0) as out:
+        try:
+            while out.write(b"x" * 65536):
+                pass
+        except OSError:
+            pass
+    return disk / "filler"
+
+
+def test_a_full_disk_takes_no_event_and_loses_none(small_disk):
+    server = Server(str(small_disk / "data"), "--time-scale=60")
+    try:
+        server.provider("cp")
+        server.deploy("ready", PYTHON, concurrency=2)
+
+        def send():
+            answer = server.client.invoke(FunctionName="ready", InvocationType="Event", Payload=json.dumps({"pad": "x" * 20_000}))
+            return answer["StatusCode"]
+
+        accepted = 0
+        filler = fill(small_disk)
+        refused = None
+        for _ in range(600):
+            try:
+                assert send() == 202
+                accepted += 1
+            except server.client.exceptions.ClientError as error:
+                refused = error
+                break
+        assert refused is not None, f"{accepted} events were taken by a full disk"
+        assert refused.response["ResponseMetadata"]["HTTPStatusCode"] >= 500, refused
+        filler.unlink()
+        assert wait_until(lambda: send() == 202, "room") and (accepted := accepted + 1)
+
+        def over():
+            books = json.loads(ondol("queue", "--json", "--port", str(server.port)).stdout)["functions"]
+            row = next((row for row in books if row["function"] == "ready"), {})
+            return row if row.get("queued") == 0 and row.get("accepted", 0) >= accepted else None
+
+        row = wait_until(over, "every event to end")
+        assert row["accepted"] == row["succeeded"], row
+        server.kill()
+        server.start()
+        row = wait_until(over, "the books after a kill")
+        assert row["accepted"] == row["succeeded"] and row["accepted"] >= accepted, row
+    finally:
+        server.remove()
+
+
 def test_a_full_disk_refuses_changes_and_nothing_else(small_disk):
     server = Server(str(small_disk / "data"))
     try:
         server.provider("cp")
         server.deploy("ready", PYTHON, concurrency=2)
-        filler = small_disk / "filler"
-        with open(filler, "wb", buffering=0) as out:
-            try:
-                while out.write(b"x" * 65536):
-                    pass
-            except OSError:
-                pass
+        filler = fill(small_disk)
         code, text, status = fault(server.create, "more", {"app.py": "#" * 500_000, "random": os.urandom(300_000)})
         assert (code, status) == ("ServiceException", 500) and "The disk of the data folder is full" in text, text
         # Documents alone: many small changes until the log of the database has no room either.

@@ -18,6 +18,7 @@ use super::source::{AfterFailure, Record, Source, Trouble, joined};
 const MESSAGES_MAX: usize = 10;
 /// Ten messages of 1 MiB, as JSON.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
+const NO_WAIT_PAUSE: Duration = Duration::from_millis(500);
 /// Tries of a deletion; what is not deleted comes again.
 const DELETIONS: usize = 3;
 
@@ -129,6 +130,7 @@ impl<I> Source for Sqs<'_, I> {
             return Ok(Vec::new());
         }
         self.permit()?;
+        let asked_at = tokio::time::Instant::now();
         let body = json!({
             "QueueUrl": self.url,
             "MaxNumberOfMessages": count_max.min(MESSAGES_MAX),
@@ -138,6 +140,10 @@ impl<I> Source for Sqs<'_, I> {
         });
         let answer = self.call("AmazonSQS.ReceiveMessage", &body).await?;
         let messages = answer["Messages"].as_array().map(Vec::as_slice).unwrap_or_default();
+        if messages.is_empty() && asked_at.elapsed() < wait / 2 {
+            // A queue that does not wait is not asked without end.
+            tokio::time::sleep(NO_WAIT_PAUSE.min(wait)).await;
+        }
         let until = clock::wall().plus_millis(self.hidden_millis);
         Ok(messages.iter().filter_map(|message| self.record(message, until)).collect())
     }
