@@ -54,9 +54,10 @@ def readers(rabbit, active, secrets, told):
 
 @pytest.fixture
 def clean(readers, told):
+    wait_until(lambda: told.running == 0, "the functions of the test before")
     for found in readers.client.list_event_source_mappings()["EventSourceMappings"]:
         readers.client.delete_event_source_mapping(UUID=found["UUID"])
-    told.clear()
+    told.forget()
     return told
 
 
@@ -178,6 +179,19 @@ def test_rabbitmq_virtual_hosts_filters_and_managed_instances(readers, rabbit, c
         # What was filtered out is done too.
         wait_until(lambda: channel.queue_declare("filtered", passive=True).method.message_count == 0, "the queue to be empty")
     assert of_rabbit(clean.events, "filtered::other") == ['{"n": 5}'] and clean.versions == ["$LATEST.PUBLISHED"]
+
+
+def test_a_rabbitmq_queue_that_is_deleted_is_told_of_and_read_again_when_it_is_back(readers, rabbit, channel, clean):
+    channel.queue_declare("deleted")
+    uuid = broker_mapping(readers, "reader", "hare", Queues=["deleted"])
+    channel.basic_publish("", "deleted", b"before")
+    clean.wait()
+    channel.queue_delete("deleted")
+    wait_until(lambda: "the queue is gone" in readers.client.get_event_source_mapping(UUID=uuid)["LastProcessingResult"], "the trouble")
+    channel.queue_declare("deleted")
+    channel.basic_publish("", "deleted", b"after")
+    clean.wait(2)
+    assert of_rabbit(clean.events, "deleted::/") == ["before", "after"]
 
 
 def test_rabbitmq_is_read_again_after_it_was_gone(readers, rabbit, clean):
@@ -312,6 +326,9 @@ def test_a_broker_mapping_is_checked_when_it_is_made(readers, clean):
         readers.client.create_event_source_mapping(FunctionName="reader", EventSourceArn=arn, SourceAccessConfigurations=access)
     with pytest.raises(ClientError, match="BASIC_AUTH"):
         readers.client.create_event_source_mapping(FunctionName="reader", EventSourceArn=arn, Queues=["q"])
+    with pytest.raises(ClientError, match="functionResponseTypes"):
+        partial = {"FunctionResponseTypes": ["ReportBatchItemFailures"]}
+        readers.client.create_event_source_mapping(FunctionName="reader", EventSourceArn=arn, Queues=["q"], SourceAccessConfigurations=access, **partial)
     made = readers.client.create_event_source_mapping(FunctionName="reader", EventSourceArn=arn, Queues=["q"], SourceAccessConfigurations=access)
     settle(readers, made["UUID"], "Disabled")
     assert "--broker unknown=amqp://" in readers.client.get_event_source_mapping(UUID=made["UUID"])["StateTransitionReason"]

@@ -5,6 +5,7 @@ import json
 import time
 
 import pytest
+from botocore.exceptions import ClientError
 from conftest import ACCOUNT, Server, wait_until
 from sources import Kafka, collector as make_collector, explain, function, kafka_mapping, settle
 
@@ -32,9 +33,10 @@ def readers(told):
 
 @pytest.fixture
 def clean(readers, told):
+    wait_until(lambda: told.running == 0, "the functions of the test before")
     for found in readers.client.list_event_source_mappings()["EventSourceMappings"]:
         readers.client.delete_event_source_mapping(UUID=found["UUID"])
-    told.clear()
+    told.forget()
     return told
 
 
@@ -130,6 +132,26 @@ def test_where_reading_begins_and_goes_on(readers, kafka, clean):
     kafka_mapping(readers, "reader", kafka.servers, "places", StartingPosition="AT_TIMESTAMP", StartingPositionTimestamp=between)
     wait_until(lambda: len(values(clean.events)) == 3, "the records since then")
     assert values(clean.events) == ["young", "new", "later"]
+
+
+def test_a_long_backlog_is_read_whole(readers, kafka, clean):
+    kafka.topic("long")
+    with kafka.producer() as producer:
+        for place in range(120):
+            producer.send("long", value=f"{place:03}".encode() * 33_000)
+    uuid = kafka_mapping(readers, "reader", kafka.servers, "long", StartingPosition="TRIM_HORIZON")
+    wait_until(lambda: kafka.committed(uuid, "long") == 120, "the offset")
+    # Batches end where a payload is full.
+    assert [value[:3] for value in values(clean.events)] == [f"{place:03}" for place in range(120)] and len(clean.events) > 2
+
+
+def test_two_mappings_can_t_keep_their_place_in_one_group(readers, kafka, clean):
+    kafka.topic("shared")
+    group = {"SelfManagedKafkaEventSourceConfig": {"ConsumerGroupId": "ours"}}
+    kafka_mapping(readers, "reader", kafka.servers, "shared", StartingPosition="LATEST", **group)
+    function(readers, clean, "other")
+    with pytest.raises(ClientError, match="two readers would lose each other's place"):
+        kafka_mapping(readers, "other", kafka.servers, "shared", StartingPosition="LATEST", **group)
 
 
 def test_what_filters_don_t_want_is_committed_too(readers, kafka, clean):

@@ -528,6 +528,10 @@ impl Machine {
         while let Some(request) = self.outgoing.front() {
             match self.launcher.try_io(Interest::WRITABLE, || channel::send(&self.launcher, request, &[])) {
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(()),
+                // Seen here before its socket was read to the end.
+                Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {
+                    return Err("the launcher ended".into());
+                }
                 sent => sent.map_err(|error| format!("talking to the launcher: {error}"))?,
             }
             self.outgoing.pop_front();

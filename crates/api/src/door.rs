@@ -258,16 +258,19 @@ impl Api {
 
     async fn receive(&self, parts: &Parts, body: Incoming) -> Result<Received<'_>, Fault> {
         let gatekeeper = &self.context.gatekeeper;
-        let head = gatekeeper.head(&HeaderView(&parts.headers), parts.uri.query().unwrap_or(""))?;
+        let has_body = !body.is_end_stream();
+        let unread = |fault: Fault| fault.with_body_unread(has_body);
+        let head = gatekeeper.head(&HeaderView(&parts.headers), parts.uri.query().unwrap_or(""));
+        let head = head.map_err(unread)?;
         let service = head.service.clone();
         let (body, room) = match body.size_hint().upper() {
             Some(0..=SMALL_BODY_BYTES_MAX) => (read(body, ("requested", FORM_BYTES_MAX)).await?, None),
             upper => {
                 let bounds = bounds(parts, service.as_deref());
-                check_size(&body, bounds)?;
+                check_size(&body, bounds).map_err(unread)?;
                 // Its signature is checked when it is whole, so until then it may be anybody's.
                 let expected = upper.unwrap_or(u64::MAX).min(bounds.1 as u64);
-                let room = self.room_for(expected).await?;
+                let room = self.room_for(expected).await.map_err(unread)?;
                 (read(body, bounds).await?, Some(room))
             }
         };

@@ -55,30 +55,72 @@ impl Pattern {
         Some(read)
     }
 
-    /// Whether a field's matchers are asked of an object, and not of a text or number.
-    pub fn asks_within(&self, name: &str) -> bool {
-        let within = |(field, what): &(String, Field)| field == name && matches!(what, Field::Object(_));
-        self.fields.iter().any(within) || self.alternatives.iter().flatten().any(|one| one.asks_within(name))
+    pub fn matches(&self, event: &Value) -> bool {
+        self.matches_but(event, None)
     }
 
-    pub fn matches(&self, event: &Value) -> bool {
-        match event {
+    /// The same, where nothing is found within one member of the event, not even that something is absent.
+    pub fn matches_but(&self, event: &Value, closed: Option<&str>) -> bool {
+        self.holds(event, &mut Place { event, path: Vec::new(), closed })
+    }
+
+    fn holds<'a>(&'a self, value: &Value, place: &mut Place<'a, '_>) -> bool {
+        match value {
             // What a path goes through is one element: two fields never match in two elements.
-            Value::Array(elements) => elements.iter().any(|element| self.matches(element)),
-            Value::Object(members) => self.matches_object(members),
+            Value::Array(elements) if !elements.is_empty() => {
+                elements.iter().any(|element| self.holds(element, place))
+            }
+            Value::Object(members) => self.holds_of(members, place),
             // Nothing is below it, which `exists: false` is content with.
-            _ => self.matches_object(&Map::new()),
+            _ => self.holds_of(&Map::new(), place),
         }
     }
 
-    fn matches_object(&self, members: &Map<String, Value>) -> bool {
-        let field = |(name, field): &(String, Field)| match (field, members.get(name)) {
-            (Field::Leaf(matchers), value) => matchers.iter().any(|matcher| matcher.accepts(value)),
-            (Field::Object(inner), value) => inner.matches(value.unwrap_or(&Value::Null)),
+    fn holds_of<'a>(&'a self, members: &Map<String, Value>, place: &mut Place<'a, '_>) -> bool {
+        let field = |place: &mut Place<'a, '_>, name: &'a str, field: &'a Field| {
+            let value = get(members, name);
+            place.path.push(name);
+            let holds = match field {
+                Field::Leaf(matchers) => matchers.iter().any(|matcher| match matcher {
+                    // In no element of any list on the way.
+                    Matcher::Exists(false) => !is_within(place.event, &place.path),
+                    matcher => matcher.accepts(value),
+                }),
+                Field::Object(_) if place.path.len() == 1 && place.closed == Some(name) => false,
+                Field::Object(inner) => inner.holds(value.unwrap_or(&Value::Null), place),
+            };
+            place.path.pop();
+            holds
         };
-        let one_of =
-            |alternatives: &Vec<Self>| alternatives.iter().any(|pattern| pattern.matches_object(members));
-        self.fields.iter().all(field) && self.alternatives.iter().all(one_of)
+        let fields = self.fields.iter().all(|(name, what)| field(place, name, what));
+        fields && self.alternatives.iter().all(|of| of.iter().any(|one| one.holds_of(members, place)))
+    }
+}
+
+/// Where in the event a part of the pattern is asked.
+struct Place<'a, 'e> {
+    event: &'e Value,
+    path: Vec<&'a str>,
+    closed: Option<&'e str>,
+}
+
+/// A member by its name; dots in the name lead into objects, unless there is a member of that very name.
+fn get<'a>(members: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
+    members.get(name).or_else(|| {
+        let (first, rest) = name.split_once('.')?;
+        get(members.get(first)?.as_object()?, rest)
+    })
+}
+
+/// Whether there is anything but objects at a path, in whatever elements of lists.
+fn is_within(value: &Value, path: &[&str]) -> bool {
+    match (value, path) {
+        (Value::Array(elements), _) => elements.iter().any(|element| is_within(element, path)),
+        (Value::Object(members), [name, rest @ ..]) => {
+            get(members, name).is_some_and(|value| is_within(value, rest))
+        }
+        (Value::Object(_), []) => false,
+        (_, rest) => rest.is_empty(),
     }
 }
 

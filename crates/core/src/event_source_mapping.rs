@@ -107,17 +107,25 @@ pub enum Change {
 impl EventSourceMapping {
     /// The state as the API names it, by what its pollers tell.
     pub fn state(&self, report: Option<&SourceReport>) -> &'static str {
-        match report.filter(|report| report.generation == self.generation) {
-            Some(report) if report.is_reading => "Enabled",
-            Some(_) => "Disabled",
-            None => match self.change {
-                // Nothing has to be begun for it.
-                Change::Created if self.wanted == Wanted::Disabled => "Disabled",
-                Change::Created => "Creating",
-                Change::Updated => "Updating",
-                Change::Enabled => "Enabling",
-                Change::Disabled => "Disabling",
-            },
+        let is_reading = report.is_some_and(|report| report.is_reading);
+        let is_settled = report.is_some_and(|report| report.generation == self.generation);
+        match self.wanted {
+            _ if is_settled && is_reading => "Enabled",
+            _ if is_settled => "Disabled",
+            // Nothing has to be begun or ended for it.
+            Wanted::Disabled if !is_reading => "Disabled",
+            _ => self.changing(),
+        }
+    }
+
+    /// The state in the answer to what was asked for last.
+    pub fn changing(&self) -> &'static str {
+        match self.change {
+            Change::Created if self.wanted == Wanted::Disabled => "Disabled",
+            Change::Created => "Creating",
+            Change::Updated => "Updating",
+            Change::Enabled => "Enabling",
+            Change::Disabled => "Disabling",
         }
     }
 
@@ -142,7 +150,8 @@ impl EventSourceMapping {
         BatchLimits { records_max, bytes_max: BATCH_BYTES_MAX, window_millis }
     }
 
-    pub fn filters(&self) -> Filters {
+    /// None if what is kept can't be read.
+    pub fn filters(&self) -> Option<Filters> {
         Filters::new(self.settings.get("FilterCriteria"), self.kind.payload_member())
     }
 
@@ -154,12 +163,12 @@ impl EventSourceMapping {
                     let number = self.settings.get(config)?[name].as_u64()?;
                     u32::try_from(number).ok()
                 };
-                match self.settings.get("ProvisionedPollerConfig") {
-                    Some(_) => Pollers::provisioned(
-                        number("ProvisionedPollerConfig", "MinimumPollers").unwrap_or(POLLERS_LEAST),
-                        number("ProvisionedPollerConfig", "MaximumPollers").unwrap_or(POLLERS_MOST),
-                    ),
-                    None => Pollers::of_queue(number("ScalingConfig", "MaximumConcurrency")),
+                let provisioned = |name| number("ProvisionedPollerConfig", name);
+                match (provisioned("MinimumPollers"), provisioned("MaximumPollers")) {
+                    (None, None) => Pollers::of_queue(number("ScalingConfig", "MaximumConcurrency")),
+                    (least, most) => {
+                        Pollers::provisioned(least.unwrap_or(POLLERS_LEAST), most.unwrap_or(POLLERS_MOST))
+                    }
                 }
             }
             _ => Pollers::fixed(broker),
@@ -167,7 +176,8 @@ impl EventSourceMapping {
     }
 
     pub fn reports_item_failures(&self) -> bool {
-        self.texts("FunctionResponseTypes").any(|one| one == "ReportBatchItemFailures")
+        self.kind == SourceKind::Sqs
+            && self.texts("FunctionResponseTypes").any(|one| one == "ReportBatchItemFailures")
     }
 
     /// What is read, in a word or two.
@@ -212,6 +222,7 @@ impl EventSourceMapping {
             // For ever, and without end.
             Some(Value::Number(number)) => number.as_i64() != Some(-1),
             Some(Value::Array(list)) => !list.is_empty(),
+            Some(Value::Object(members)) => !members.is_empty(),
             Some(_) => true,
         };
         let members = [
@@ -295,6 +306,7 @@ mod tests {
         assert_eq!(mapping.state(Some(&report(3, false))), "Disabled");
         mapping.change = Change::Created;
         assert_eq!(mapping.state(None), "Creating");
+        mapping.change = Change::Updated;
         mapping.wanted = Wanted::Disabled;
         assert_eq!(mapping.state(None), "Disabled");
         assert_eq!(mapping.broker(), Some("shop"));

@@ -83,6 +83,7 @@ fn read(store: &Store, name: &str, qualifier: Option<&Arc<str>>) -> EventSetting
         on_failure: config.and_then(|config| config.on_failure.clone()),
         dead_letter: configuration.and_then(|own| own.dead_letter_target_arn.clone()),
         role: Some(configuration.map_or_else(|| function.configuration.role.clone(), |own| own.role.clone())),
+        timeout_seconds: configuration.map_or(0, |own| own.timeout_seconds),
         stops_loops: function.recursive_loop == RecursiveLoop::Terminate,
     }
 }

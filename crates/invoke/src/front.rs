@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::header::{HOST, HeaderValue, ORIGIN};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response};
@@ -99,7 +99,8 @@ async fn route<D: Deliver + 'static>(shard: &Rc<Shard<D>>, request: Request<Inco
     }
     let header = |name| request.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
     if let Err(why) = shard.hosts.admits(header(HOST), header(ORIGIN)) {
-        return failure(&Fault::new("AccessDeniedException", 403, why), "");
+        let fault = Fault::new("AccessDeniedException", 403, why);
+        return failure(&fault.with_body_unread(!request.body().is_end_stream()), "");
     }
     if request.method() == Method::POST {
         if let Some((way, function)) = Way::of(request.uri().path()) {

@@ -106,7 +106,8 @@ async fn phases<D: Deliver + 'static>(
     id: RequestId,
 ) -> Result<Response<Body>, Fault> {
     let started = clock::wall();
-    let accepted = accept(shard, way, function, request)?;
+    let has_body = !request.body().is_end_stream();
+    let accepted = accept(shard, way, function, request).map_err(|fault| fault.with_body_unread(has_body))?;
     let identified = identify(shard, accepted).await?;
     let resolved = resolve(shard, function, &identified)?;
     if identified.kind == InvocationType::DryRun {

@@ -42,7 +42,10 @@ pub async fn serve<D: Deliver + 'static>(
     request: Request<Incoming>,
 ) -> Response<Body> {
     let id = shard.new_request_id();
-    let Some(route) = shard.directory.url(&address.id) else { return refusal(&Refusal::unknown(), id) };
+    let has_body = !request.body().is_end_stream();
+    let Some(route) = shard.directory.url(&address.id) else {
+        return refusal(&Refusal::unknown(), id, has_body);
+    };
     let cors = route.cors.as_ref().and_then(Cors::read);
     let origin = request.headers().get(ORIGIN).and_then(|origin| origin.to_str().ok()).map(str::to_owned);
     if let (Some(cors), Some(origin), true) = (&cors, &origin, cors::is_preflight(&request)) {
@@ -53,7 +56,7 @@ pub async fn serve<D: Deliver + 'static>(
     }
     let mut response = match answer(shard, address, &route, request, id).await {
         Ok(response) => response,
-        Err(refused) => refusal(&refused, id),
+        Err(refused) => refusal(&refused, id, has_body),
     };
     if let (Some(cors), Some(origin)) = (&cors, &origin) {
         cors.answer(origin, response.headers_mut());
@@ -89,7 +92,7 @@ impl Refusal {
     }
 }
 
-fn refusal(refused: &Refusal, id: RequestId) -> Response<Body> {
+fn refusal(refused: &Refusal, id: RequestId, has_body: bool) -> Response<Body> {
     let body = match (&refused.message, refused.status) {
         (Some(text), StatusCode::BAD_GATEWAY) => text.clone(),
         (message, _) => serde_json::json!({"Message": message}).to_string(),
@@ -99,6 +102,10 @@ fn refusal(refused: &Refusal, id: RequestId) -> Response<Body> {
     insert(&mut response, "content-type", "application/json");
     insert(&mut response, "x-amzn-requestid", &id.uuid());
     insert(&mut response, "x-amzn-errortype", refused.error_type);
+    if has_body {
+        // It may not be read, and then the connection carries no other request.
+        insert(&mut response, "connection", "close");
+    }
     response
 }
 

@@ -86,6 +86,12 @@ impl Fault {
         self
     }
 
+    /// Of a request whose body is not read: its connection carries no other one, and its client is told so.
+    #[must_use]
+    pub fn with_body_unread(self, has_body: bool) -> Self {
+        if has_body { self.with_header("connection", "close") } else { self }
+    }
+
     /// Writes the error as the protocol wants it. `service` gives the spelling of the message member.
     pub fn answer(&self, format: ErrorFormat, service: Option<&Service>, request_id: &str) -> ErrorAnswer {
         let mut headers = self.headers.clone();

@@ -57,11 +57,18 @@ pub async fn create(
             if let Some(same) = all.iter().find(|other| is_same(other, &mapping)) {
                 return Err(exists(context, same, &mapping));
             }
+            if let Some(other) = all.iter().find(|other| shares_group(other, &mapping)) {
+                return Err(invalid(format!(
+                    "The consumer group {} is that of the event source mapping {}. Choose another ConsumerGroupId: two readers would lose each other's place.",
+                    mapping.consumer_group(),
+                    other.uuid
+                )));
+            }
             let absent = Precondition::Absent(key.clone());
             Ok((Transaction::default().when(absent).put(key.clone(), &mapping), ()))
         })
         .await?;
-    Ok(shown_as(context, &mapping, None, mapping.state(None)))
+    Ok(shown_as(context, &mapping, None, mapping.changing()))
 }
 
 fn kind_of(input: &CreateEventSourceMappingRequest) -> Result<SourceKind, Fault> {
@@ -179,6 +186,7 @@ fn check_members(kind: SourceKind, given: &Map<String, Value>) -> Result<(), Fau
             kind.is_stream() || is_kafka
         }
         "TumblingWindowInSeconds" | "ParallelizationFactor" => kind.is_stream(),
+        "FunctionResponseTypes" => !matches!(kind, SourceKind::Mq | SourceKind::DocumentDb),
         "Topics" => is_kafka,
         "Queues" => kind == SourceKind::Mq,
         "ScalingConfig" => kind == SourceKind::Sqs,
@@ -286,6 +294,9 @@ fn defaults(
     out.filter_criteria =
         out.filter_criteria.filter(|given| given.filters.as_ref().is_some_and(|f| !f.is_empty()));
     out.scaling_config = out.scaling_config.filter(|given| given.maximum_concurrency.is_some());
+    out.provisioned_poller_config = out
+        .provisioned_poller_config
+        .filter(|given| given.minimum_pollers.is_some() || given.maximum_pollers.is_some());
     if kind.is_stream() {
         out.destination_config = out.destination_config.filter(|given| given.on_failure.is_some());
     }
@@ -355,6 +366,12 @@ fn is_same(a: &EventSourceMapping, b: &EventSourceMapping) -> bool {
     (a.function.as_str(), &a.qualifier) == (b.function.as_str(), &b.qualifier)
         && a.kind == b.kind
         && reads_same()
+}
+
+/// Whether two mappings would keep their place under the same name.
+fn shares_group(a: &EventSourceMapping, b: &EventSourceMapping) -> bool {
+    let is_kafka = |of: &EventSourceMapping| of.kind == SourceKind::SelfManagedKafka;
+    is_kafka(a) && is_kafka(b) && a.consumer_group() == b.consumer_group()
 }
 
 fn shares(a: &[String], b: &[String]) -> bool {
@@ -504,7 +521,9 @@ pub async fn update(
                     "DestinationConfig" if !has_destination(&value) => {
                         mapping.settings.insert(name, json!({"OnFailure": {}}));
                     }
-                    "ScalingConfig" if value.as_object().is_none_or(Map::is_empty) => {
+                    "ScalingConfig" | "ProvisionedPollerConfig"
+                        if value.as_object().is_none_or(Map::is_empty) =>
+                    {
                         mapping.settings.remove(&name);
                     }
                     // No filters any more is no criteria at all.
@@ -529,7 +548,7 @@ pub async fn update(
             Ok((replace(&mapping, revision), mapping))
         })
         .await?;
-    Ok(shown_as(context, &updated, None, updated.state(None)))
+    Ok(shown_as(context, &updated, None, updated.changing()))
 }
 
 fn has_destination(config: &Value) -> bool {

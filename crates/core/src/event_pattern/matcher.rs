@@ -79,6 +79,8 @@ impl Matcher {
 
     fn accepts_leaf(&self, leaf: &Value) -> bool {
         match self {
+            // Whole numbers as they are: as a double, large ones next to each other are the same.
+            Self::Equal(wanted) if is_whole(wanted) && is_whole(leaf) => wanted == leaf,
             Self::Equal(wanted) => match (wanted.as_f64(), leaf.as_f64()) {
                 (Some(wanted), Some(number)) => is_same(wanted, number),
                 _ => wanted == leaf,
@@ -95,6 +97,10 @@ impl Matcher {
                 .is_some_and(|address| is_within(address, *network, *bits)),
         }
     }
+}
+
+fn is_whole(value: &Value) -> bool {
+    value.is_i64() || value.is_u64()
 }
 
 fn is_same(a: f64, b: f64) -> bool {

@@ -13,14 +13,14 @@ pub struct Filters {
 }
 
 impl Filters {
-    /// Of a mapping's `FilterCriteria`, which were checked when it was made.
-    pub fn new(criteria: Option<&Value>, payload_member: &'static str) -> Self {
+    /// Of a mapping's `FilterCriteria`; none if one of them is not well formed, for then it is not known what is wanted.
+    pub fn new(criteria: Option<&Value>, payload_member: &'static str) -> Option<Self> {
         let filters = criteria.and_then(|criteria| criteria["Filters"].as_array()).into_iter().flatten();
-        let patterns = filters.filter_map(|filter| {
+        let patterns = filters.map(|filter| {
             let pattern: Value = serde_json::from_str(filter["Pattern"].as_str()?).ok()?;
             Pattern::parse(&pattern)
         });
-        Self { patterns: patterns.collect(), payload_member }
+        Some(Self { patterns: patterns.collect::<Option<_>>()?, payload_member })
     }
 
     /// Whether a record with these members, and this payload, is wanted. A pattern for JSON lets no text through, nor
@@ -31,13 +31,12 @@ impl Filters {
         }
         let json = serde_json::from_slice::<Value>(payload).ok();
         let json = json.filter(|json| json.is_object() || json.is_array());
-        let is_json = json.is_some();
+        let closed = json.is_none().then_some(self.payload_member);
         let payload = json.unwrap_or_else(|| String::from_utf8_lossy(payload).into());
         let mut event = members.clone();
         event.insert(self.payload_member.to_owned(), payload);
         let event = Value::Object(event);
-        let fits = |pattern: &Pattern| is_json || !pattern.asks_within(self.payload_member);
-        self.patterns.iter().any(|pattern| fits(pattern) && pattern.matches(&event))
+        self.patterns.iter().any(|pattern| pattern.matches_but(&event, closed))
     }
 }
 
@@ -49,7 +48,7 @@ mod tests {
 
     fn holds(patterns: &[&str], payload: &str) -> bool {
         let filters: Vec<Value> = patterns.iter().map(|pattern| json!({"Pattern": pattern})).collect();
-        let filters = Filters::new(Some(&json!({"Filters": filters})), "body");
+        let filters = Filters::new(Some(&json!({"Filters": filters})), "body").unwrap();
         let members = json!({"eventSource": "aws:sqs"});
         filters.let_through(members.as_object().unwrap(), payload.as_bytes())
     }
@@ -67,5 +66,14 @@ mod tests {
         assert!(holds(&[r#"{"body":["x"]}"#, r#"{"body":["y"]}"#], "y"));
         assert!(holds(&[r#"{"eventSource":["aws:sqs"]}"#], "plain"), "a pattern may leave the payload out");
         assert!(!holds(&[r#"{"eventSource":["other"]}"#], "plain"));
+        let or = r#"{"$or":[{"body":{"a":[1]}},{"eventSource":["aws:sqs"]}]}"#;
+        assert!(holds(&[or], "plain"), "the other alternative holds");
+    }
+
+    #[test]
+    fn a_filter_that_can_t_be_read_is_none() {
+        let criteria = json!({"Filters": [{"Pattern": "{}"}, {"Pattern": r#"{"a":{}}"#}]});
+        assert!(Filters::new(Some(&criteria), "body").is_none());
+        assert!(Filters::new(None, "body").is_some());
     }
 }

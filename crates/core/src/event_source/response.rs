@@ -28,15 +28,18 @@ pub fn of_response(body: &[u8], ids: &[&str]) -> Verdict {
         Some(Value::Array(items)) => items,
         _ => return Verdict::AllFailed,
     };
-    let place = |item: &Value| {
-        let id = item.get("itemIdentifier")?.as_str()?;
-        ids.iter().position(|known| *known == id)
-    };
-    match items.iter().map(place).collect::<Option<BTreeSet<usize>>>() {
-        Some(failed) if failed.is_empty() => Verdict::AllDone,
-        Some(failed) => Verdict::SomeFailed(failed),
-        None => Verdict::AllFailed,
+    let mut failed = BTreeSet::new();
+    for item in items {
+        let id = item.get("itemIdentifier").and_then(Value::as_str);
+        // A queue may give the same message twice.
+        let places = ids.iter().enumerate().filter(|(_, known)| Some(**known) == id).map(|(place, _)| place);
+        let mut is_known = false;
+        failed.extend(places.inspect(|_| is_known = true));
+        if !is_known {
+            return Verdict::AllFailed;
+        }
     }
+    if failed.is_empty() { Verdict::AllDone } else { Verdict::SomeFailed(failed) }
 }
 
 #[cfg(test)]
@@ -74,5 +77,7 @@ mod tests {
             r#"{"batchItemFailures":[{"itemIdentifier":"c"},{"itemIdentifier":"a"},{"itemIdentifier":"a"}]}"#,
         );
         assert_eq!(some, Verdict::SomeFailed([0, 2].into()));
+        let twice = of_response(br#"{"batchItemFailures":[{"itemIdentifier":"a"}]}"#, &["a", "b", "a"]);
+        assert_eq!(twice, Verdict::SomeFailed([0, 2].into()));
     }
 }

@@ -42,8 +42,10 @@ impl<'a> ActiveMq<'a> {
         index: usize,
     ) -> Result<Self, Trouble> {
         let credentials = credentials(reading, outside).await?;
+        // A broker that has not noticed yet that a connection is gone refuses its name.
+        let connection = reading.tools.coins.borrow_mut().flip();
         let login = Login {
-            client_id: &format!("ID:ondol-{}-{index}", reading.mapping.uuid),
+            client_id: &format!("ID:ondol-{}-{index}-{connection:x}", reading.mapping.uuid),
             username: &credentials.username,
             password: &credentials.password,
             queue: queue(reading)?,
@@ -148,6 +150,10 @@ impl Source for ActiveMq<'_> {
         let poison: Vec<MessageId> = batch.extract_if(.., is_poison).map(|record| record.handle.id).collect();
         self.acknowledge(&poison, Ack::Poison).await?;
         Ok(if batch.is_empty() { AfterFailure::Left } else { AfterFailure::Again })
+    }
+
+    async fn close(self) {
+        self.consumer.close().await;
     }
 
     fn event(&self, batch: &[Record<Kept>]) -> Bytes {

@@ -7,7 +7,7 @@ use super::mapping::Reading;
 use super::source::Trouble;
 
 /// Messages a broker gives to one poller before it has settled any: they are in memory.
-const AHEAD_MAX: usize = 2_000;
+pub const AHEAD_MAX: usize = 2_000;
 
 /// Asks for the broker's credentials, if the function's role may see them.
 pub async fn credentials<I>(reading: &Reading<I>, outside: &Outside) -> Result<BasicCredentials, Trouble> {
@@ -35,7 +35,7 @@ pub fn queue<I>(reading: &Reading<I>) -> Result<&str, Trouble> {
 
 /// How many messages are asked for ahead of their batch.
 pub fn ahead<I>(reading: &Reading<I>) -> u16 {
-    u16::try_from(reading.limits.records_max.min(AHEAD_MAX)).unwrap_or(u16::MAX)
+    u16::try_from(reading.limits.records_max).unwrap_or(u16::MAX)
 }
 
 pub fn unreachable(broker: &Broker, why: &str) -> Trouble {

@@ -1,7 +1,7 @@
 //! One mapping's supervisor: reads its source with as many pollers as are wanted, as long as it is to be read.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +15,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::{Id, JoinSet};
 
 use super::activemq::ActiveMq;
+use super::broker::AHEAD_MAX;
 use super::kafka::Kafka;
 use super::poller::poll;
 use super::rabbitmq::RabbitMq;
@@ -45,6 +46,8 @@ pub struct Reading<I> {
     pub filters: Filters,
     pub pollers: RefCell<Pollers>,
     pub busy: Cell<usize>,
+    /// What keeps pollers from reading, by their number.
+    troubles: RefCell<BTreeMap<usize, String>>,
     /// Rung when another number of pollers may be wanted.
     pub changed: Notify,
     pub order: watch::Receiver<Order>,
@@ -102,11 +105,14 @@ pub async fn supervise<I: Invoke + 'static>(
         };
         let origin = match mapping.wanted {
             Wanted::Disabled => None,
-            Wanted::Enabled => Some(Origin::of(&mapping, &tools.outside)),
+            Wanted::Enabled => Some(Origin::of(&mapping, &tools.outside).and_then(|origin| {
+                let unreadable = "ESM_CONFIG_NOT_VALID: A filter pattern of the mapping isn't valid: give its FilterCriteria anew.";
+                Ok((origin, mapping.filters().ok_or(unreadable)?))
+            })),
         };
         match origin {
-            Some(Ok(origin)) => {
-                if !read(&tools, mapping, origin, &mut wanted).await {
+            Some(Ok((origin, filters))) => {
+                if !read(&tools, mapping, origin, filters, &mut wanted).await {
                     return;
                 }
                 continue;
@@ -132,6 +138,7 @@ async fn read<I: Invoke + 'static>(
     tools: &Rc<Tools<I>>,
     mapping: Rc<EventSourceMapping>,
     origin: Origin,
+    filters: Filters,
     wanted: &mut watch::Receiver<Option<Rc<EventSourceMapping>>>,
 ) -> bool {
     let (order, orders) = watch::channel(Order::Read);
@@ -140,38 +147,49 @@ async fn read<I: Invoke + 'static>(
         Origin::Sqs | Origin::Kafka => 1,
         Origin::Broker(broker) => broker.engine.concurrency(),
     };
+    let mut limits = mapping.batch_limits();
+    if let Origin::Broker(_) = origin {
+        // A batch waits for no more than a broker gives.
+        limits.records_max = limits.records_max.min(AHEAD_MAX);
+    }
     let reading = Rc::new(Reading {
         tools: Rc::clone(tools),
         function: mapping.function.as_str().into(),
         qualifier: mapping.qualifier.as_deref().map(Arc::from),
-        limits: mapping.batch_limits(),
-        filters: mapping.filters(),
+        limits,
+        filters,
         pollers: RefCell::new(mapping.pollers(concurrency)),
         mapping,
         busy: Cell::new(0),
+        troubles: RefCell::default(),
         changed: Notify::new(),
         order: orders,
     });
     reading.report(|report| settled(report, reading.mapping.generation, true, None));
     let mut tasks = JoinSet::new();
-    let mut running: HashMap<Id, usize> = HashMap::new();
+    let mut running: BTreeSet<usize> = BTreeSet::new();
+    let mut numbers: HashMap<Id, usize> = HashMap::new();
     let goes_on = loop {
-        for index in 0..reading.pollers.borrow().wanted() {
-            if running.values().all(|known| *known != index) {
-                let task = tasks.spawn_local(start(Rc::clone(&reading), origin.clone(), index));
-                running.insert(task.id(), index);
+        let wanted_now = reading.pollers.borrow().wanted();
+        if running.len() < wanted_now {
+            for index in 0..wanted_now {
+                if running.insert(index) {
+                    let task = tasks.spawn_local(start(Rc::clone(&reading), origin.clone(), index));
+                    numbers.insert(task.id(), index);
+                }
             }
         }
         reading.report(|report| report.pollers = running.len());
         tokio::select! {
-            Some(ended) = tasks.join_next_with_id() => match ended {
-                Ok((id, ())) => drop(running.remove(&id)),
-                Err(error) => {
-                    running.remove(&error.id());
-                    reading.trouble(&Trouble(format!("a poller failed: {error}")));
+            Some(ended) = tasks.join_next_with_id() => {
+                let id = ended.as_ref().map_or_else(tokio::task::JoinError::id, |(id, ())| *id);
+                let index = numbers.remove(&id).unwrap_or_default();
+                running.remove(&index);
+                if let Err(error) = ended {
+                    reading.trouble(index, Trouble(format!("a poller failed: {error}")));
                     tokio::time::sleep(FAULT_WAIT).await;
                 }
-            },
+            }
             () = reading.changed.notified() => {}
             changed = wanted.changed() => break changed.is_ok(),
         }
@@ -188,9 +206,12 @@ async fn read<I: Invoke + 'static>(
             () = &mut finished => return true,
             // Whatever it is to be next, it is after this.
             changed = wanted.changed() => if changed.is_err() {
-                order.send_replace(Order::Leave);
+                let is_gone = wanted.borrow().is_none();
+                if !is_gone {
+                    order.send_replace(Order::Leave);
+                }
                 finished.await;
-                return false;
+                return is_gone;
             },
         }
     }
@@ -226,33 +247,31 @@ impl<I> Reading<I> {
         permitted.map_err(|why| Trouble(format!("EVENT_SOURCE_AUTHZ_ERROR: {why}")))
     }
 
-    /// The source can't be read. The operator is told once, until it can be.
-    pub fn trouble(&self, Trouble(why): &Trouble) {
-        let is_new =
-            self.tools.reports.borrow().get(&self.mapping.uuid).is_none_or(|report| report.trouble.is_none());
-        if is_new {
+    /// A poller can't read the source. The operator is told once, until all can.
+    pub fn trouble(&self, index: usize, Trouble(why): Trouble) {
+        let mut troubles = self.troubles.borrow_mut();
+        if troubles.is_empty() {
             notice::warning(&format!(
                 "event source mapping {} of {}: {why}",
                 self.mapping.uuid, self.mapping.function
             ));
         }
-        self.report(|report| {
-            report.trouble = Some(why.clone());
-            report.last_processing_result = Some(format!("PROBLEM: {why}"));
-        });
+        self.report(|report| report.last_processing_result = Some(format!("PROBLEM: {why}")));
+        troubles.insert(index, why);
+        drop(troubles);
+        self.tell_trouble();
     }
 
-    /// The source was read.
-    pub fn is_well(&self) {
-        let was_troubled = self
-            .tools
-            .reports
-            .borrow()
-            .get(&self.mapping.uuid)
-            .is_some_and(|report| report.trouble.is_some());
-        if was_troubled {
-            self.report(|report| report.trouble = None);
+    /// A poller has read the source, or ended.
+    pub fn is_well(&self, index: usize) {
+        if self.troubles.borrow_mut().remove(&index).is_some() {
+            self.tell_trouble();
         }
+    }
+
+    fn tell_trouble(&self) {
+        let first = self.troubles.borrow().values().next().cloned();
+        self.report(|report| report.trouble = first);
     }
 
     /// Counts a batch as under way until the guard is dropped.

@@ -19,6 +19,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use ondol_core::coins::Coins;
+use ondol_core::event::EventSettings;
 use ondol_core::event_source::{SourceReport, SourceReports};
 use ondol_core::event_source_mapping::EventSourceMapping;
 use ondol_identity::Authorizer;
@@ -54,6 +55,16 @@ impl<I> Tools<I> {
     /// Changes what is told of a mapping.
     fn report(&self, uuid: &str, change: impl FnOnce(&mut SourceReport)) {
         self.reports.send_modify(|reports| change(reports.entry(uuid.to_owned()).or_default()));
+    }
+
+    /// What the function's documents say.
+    fn settings_of(&self, mapping: &EventSourceMapping) -> Arc<EventSettings> {
+        let qualifier = mapping.qualifier.as_deref().map(Arc::from);
+        self.settings.borrow_mut().of(&self.store, &mapping.function.as_str().into(), qualifier.as_ref())
+    }
+
+    fn timeout_seconds(&self, mapping: &EventSourceMapping) -> u64 {
+        self.settings_of(mapping).timeout_seconds.into()
     }
 
     /// Whether the function's role may do what reading takes. The error is a sentence.

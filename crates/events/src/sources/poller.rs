@@ -35,17 +35,24 @@ pub async fn poll<S: Source, I: Invoke>(
     let mut tries = 0;
     while reading.wants(index) {
         let ended = match open().await {
-            Ok(mut source) => work(reading, index, &mut source, &mut tries).await,
+            Ok(mut source) => {
+                let ended = work(reading, index, &mut source, &mut tries).await;
+                if ended.is_ok() {
+                    source.close().await;
+                }
+                ended
+            }
             Err(trouble) => Err(trouble),
         };
         if let Err(trouble) = ended {
-            reading.trouble(&trouble);
+            reading.trouble(index, trouble);
             let wait = Duration::from_secs(again_seconds(tries));
             tries += 1;
             let mut order = reading.order.clone();
             let _ = tokio::time::timeout(wait, order.wait_for(|order| *order != Order::Read)).await;
         }
     }
+    reading.is_well(index);
 }
 
 async fn work<S: Source, I: Invoke>(
@@ -76,6 +83,9 @@ async fn work<S: Source, I: Invoke>(
             failures += 1;
             if !reading.pause(source.pause_seconds(failures)).await {
                 return Ok(());
+            }
+            if S::GIVES_ALL_BACK {
+                batch.extend(gathering.clear());
             }
             if source.failed(&mut batch, failures).await? == AfterFailure::Left {
                 break;
@@ -118,7 +128,8 @@ async fn gather<S: Source, I: Invoke>(
             received = source.receive(gathering.wants(), wait) => received?,
             _ = order.wait_for(|order| *order == Order::Leave || (S::MAY_LEAVE && *order == Order::Finish)) => continue,
         };
-        (*tries, _) = (0, reading.is_well());
+        *tries = 0;
+        reading.is_well(index);
         if received.is_empty() && is_empty {
             reading.pollers.borrow_mut().found_nothing();
         }

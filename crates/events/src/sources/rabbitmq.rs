@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use amqprs::callbacks::DefaultChannelCallback;
 use amqprs::channel::{
     BasicAckArguments, BasicConsumeArguments, BasicNackArguments, BasicQosArguments, Channel, ConsumerMessage,
 };
@@ -59,6 +60,8 @@ impl<'a> RabbitMq<'a> {
         let open = async {
             let connection = Connection::open(&arguments).await?;
             let channel = connection.open_channel(None).await?;
+            // With it a consumer ends when the broker cancels it, as when its queue is deleted.
+            channel.register_callback(DefaultChannelCallback).await?;
             channel.basic_qos(BasicQosArguments::new(0, ahead(reading), false)).await?;
             let (_, messages) = channel.basic_consume_rx(BasicConsumeArguments::new(queue, "")).await?;
             Ok::<_, amqprs::error::Error>((connection, channel, messages))
@@ -176,6 +179,7 @@ fn signed(bytes: &[u8]) -> Value {
 impl Source for RabbitMq<'_> {
     type Handle = u64;
     const MAY_LEAVE: bool = true;
+    const GIVES_ALL_BACK: bool = true;
 
     async fn receive(&mut self, count_max: usize, wait: Duration) -> Result<Vec<Record<u64>>, Trouble> {
         let first = match tokio::time::timeout(wait, self.messages.recv()).await {

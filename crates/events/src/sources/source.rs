@@ -42,11 +42,13 @@ pub enum AfterFailure {
 }
 
 /// A connection to a source, of one poller.
-pub trait Source {
+pub trait Source: Sized {
     type Handle;
 
     /// Whether a wait for records can be left without any getting lost.
     const MAY_LEAVE: bool;
+    /// Whether what was received behind a failed batch must go back with it.
+    const GIVES_ALL_BACK: bool = false;
 
     /// Waits for records, for so long at most.
     async fn receive(
@@ -67,6 +69,9 @@ pub trait Source {
         batch: &mut Vec<Record<Self::Handle>>,
         failures: u32,
     ) -> Result<AfterFailure, Trouble>;
+
+    /// Nothing more is wanted: what is not settled goes back as if it had never been received, where that can be said.
+    async fn close(self) {}
 
     /// The event that a batch becomes.
     fn event(&self, batch: &[Record<Self::Handle>]) -> Bytes;

@@ -18,24 +18,29 @@ use super::source::{AfterFailure, Record, Source, Trouble, joined};
 const MESSAGES_MAX: usize = 10;
 /// Ten messages of 1 MiB, as JSON.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
+/// Seconds that a message is hidden longer than its window and the function's timeout.
+const HIDDEN_MORE: u64 = 30;
 const NO_WAIT_PAUSE: Duration = Duration::from_millis(500);
 /// Tries of a deletion; what is not deleted comes again.
 const DELETIONS: usize = 3;
+const DELETION_PAUSE: Duration = Duration::from_millis(200);
 
 pub struct Sqs<'a, I> {
     reading: &'a Reading<I>,
     arn: &'a str,
     region: String,
     url: String,
-    /// How long a received message is hidden from others.
-    hidden_millis: u64,
+    /// How long a received message is hidden from others, and whether this is asked for.
+    hidden_seconds: u64,
+    asks_to_hide: bool,
 }
 
 impl<'a, I> Sqs<'a, I> {
     pub async fn open(reading: &'a Reading<I>) -> Result<Self, Trouble> {
         let arn = reading.mapping.event_source_arn.as_deref().unwrap_or_default();
         let region = arn.split(':').nth(3).unwrap_or_default().to_owned();
-        let mut sqs = Self { reading, arn, region, url: String::new(), hidden_millis: 0 };
+        let mut sqs =
+            Self { reading, arn, region, url: String::new(), hidden_seconds: 0, asks_to_hide: false };
         sqs.permit()?;
         let body = get_queue_url(arn).ok_or_else(|| Trouble(format!("{arn} is no queue's ARN.")))?;
         let answer = sqs.call("AmazonSQS.GetQueueUrl", &body).await?;
@@ -44,7 +49,10 @@ impl<'a, I> Sqs<'a, I> {
         let answer = sqs.call("AmazonSQS.GetQueueAttributes", &body).await?;
         let seconds =
             answer["Attributes"]["VisibilityTimeout"].as_str().and_then(|text| text.parse::<u64>().ok());
-        sqs.hidden_millis = seconds.unwrap_or(30) * 1_000;
+        // What waits for its window and is then worked on must not come back meanwhile. Source: AWS's page on queues.
+        let busy = reading.limits.window_millis / 1_000 + reading.tools.timeout_seconds(&reading.mapping);
+        sqs.asks_to_hide = reading.limits.window_millis > 0 && seconds.is_none_or(|seconds| seconds < busy);
+        sqs.hidden_seconds = if sqs.asks_to_hide { busy + HIDDEN_MORE } else { seconds.unwrap_or(30) };
         Ok(sqs)
     }
 
@@ -64,6 +72,22 @@ impl<'a, I> Sqs<'a, I> {
         let code = code.rsplit('#').next().unwrap_or_default();
         let message = response.text("Message", "message").unwrap_or_default();
         Err(Trouble(format!("SQS refused {target} for {} ({} {code}): {message}", self.arn, response.status)))
+    }
+
+    /// Deletes messages; keeps those that could not be.
+    async fn delete(&self, receipts: &mut Vec<&str>) -> Result<(), Trouble> {
+        let entry = |(id, receipt): (usize, &&str)| json!({"Id": id.to_string(), "ReceiptHandle": receipt});
+        let entries: Vec<Value> = receipts.iter().enumerate().map(entry).collect();
+        let body = json!({"QueueUrl": self.url, "Entries": entries});
+        let answer = self.call("AmazonSQS.DeleteMessageBatch", &body).await?;
+        let failed = answer["Failed"].as_array().into_iter().flatten();
+        let failed: Vec<&str> = failed.filter_map(|entry| entry["Id"].as_str()).collect();
+        let mut place = 0;
+        receipts.retain(|_| {
+            place += 1;
+            failed.contains(&(place - 1).to_string().as_str())
+        });
+        Ok(())
     }
 
     fn record(&self, message: &Value, until: WallTime) -> Option<Record<(String, String)>> {
@@ -124,62 +148,49 @@ impl<I> Source for Sqs<'_, I> {
         count_max: usize,
         wait: Duration,
     ) -> Result<Vec<Record<Self::Handle>>, Trouble> {
-        // A queue waits for whole seconds; what is less is not worth a call.
-        if wait.as_secs() == 0 {
-            tokio::time::sleep(wait).await;
-            return Ok(Vec::new());
-        }
         self.permit()?;
         let asked_at = tokio::time::Instant::now();
-        let body = json!({
+        let mut body = json!({
             "QueueUrl": self.url,
             "MaxNumberOfMessages": count_max.min(MESSAGES_MAX),
             "WaitTimeSeconds": wait.as_secs(),
             "AttributeNames": ["All"],
             "MessageAttributeNames": ["All"],
         });
+        if self.asks_to_hide {
+            body["VisibilityTimeout"] = self.hidden_seconds.into();
+        }
         let answer = self.call("AmazonSQS.ReceiveMessage", &body).await?;
         let messages = answer["Messages"].as_array().map(Vec::as_slice).unwrap_or_default();
         if messages.is_empty() && asked_at.elapsed() < wait / 2 {
-            // A queue that does not wait is not asked without end.
+            // A queue waits for whole seconds, and one that does not wait is not asked without end.
             tokio::time::sleep(NO_WAIT_PAUSE.min(wait)).await;
         }
-        let until = clock::wall().plus_millis(self.hidden_millis);
+        let until = clock::wall().plus_millis(self.hidden_seconds * 1_000);
         Ok(messages.iter().filter_map(|message| self.record(message, until)).collect())
     }
 
     async fn done(&mut self, handles: Vec<Self::Handle>) -> Result<(), Trouble> {
+        let (mut left, mut outcome) = (0, Ok(()));
         for chunk in handles.chunks(MESSAGES_MAX) {
-            let mut left: Vec<(String, &str)> = chunk
-                .iter()
-                .enumerate()
-                .map(|(place, (_, receipt))| (place.to_string(), receipt.as_str()))
-                .collect();
+            let mut receipts: Vec<&str> = chunk.iter().map(|(_, receipt)| receipt.as_str()).collect();
             for _ in 0..DELETIONS {
-                let entries: Vec<Value> =
-                    left.iter().map(|(id, receipt)| json!({"Id": id, "ReceiptHandle": receipt})).collect();
-                let body = json!({"QueueUrl": self.url, "Entries": entries});
-                let answer = self.call("AmazonSQS.DeleteMessageBatch", &body).await?;
-                let failed: Vec<&str> = answer["Failed"]
-                    .as_array()
-                    .into_iter()
-                    .flatten()
-                    .filter_map(|entry| entry["Id"].as_str())
-                    .collect();
-                left.retain(|(id, _)| failed.contains(&id.as_str()));
-                if left.is_empty() {
+                outcome = self.delete(&mut receipts).await;
+                if receipts.is_empty() {
                     break;
                 }
+                tokio::time::sleep(DELETION_PAUSE).await;
             }
-            if !left.is_empty() {
-                notice::warning(&format!(
-                    "{} messages of {} were worked on and could not be deleted: they will be worked on again",
-                    left.len(),
-                    self.arn
-                ));
-            }
+            left += receipts.len();
         }
-        Ok(())
+        if left == 0 {
+            return Ok(());
+        }
+        notice::warning(&format!(
+            "{left} messages of {} were worked on and could not be deleted: they will be worked on again",
+            self.arn
+        ));
+        outcome
     }
 
     fn pause_seconds(&self, _: u32) -> u64 {

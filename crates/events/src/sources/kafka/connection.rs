@@ -12,10 +12,12 @@ use kafka_protocol::protocol::{
 use ondol_services::BasicCredentials;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 const ANSWER_WAIT: Duration = Duration::from_secs(15);
 /// More than a fetch asks for; one batch of records may be larger than was asked.
 const ANSWER_BYTES_MAX: usize = 128 << 20;
+const IDLE: Duration = Duration::from_secs(60);
 const CLIENT: &str = "ondol";
 
 /// An address of a broker, `HOST:PORT`.
@@ -28,6 +30,7 @@ pub fn address(text: &str) -> Result<(String, u16), String> {
 pub struct Connection {
     stream: TcpStream,
     correlation: i32,
+    used_at: Instant,
 }
 
 impl Connection {
@@ -39,7 +42,7 @@ impl Connection {
         let opening = async {
             let stream = TcpStream::connect((host, port)).await.map_err(|error| error.to_string())?;
             let _ = stream.set_nodelay(true);
-            let mut connection = Self { stream, correlation: 0 };
+            let mut connection = Self { stream, correlation: 0, used_at: Instant::now() };
             if let Some(credentials) = credentials {
                 connection.authenticate(credentials).await?;
             }
@@ -64,12 +67,20 @@ impl Connection {
         fine(answer.error_code).map_err(|_| "SASL authentication failed".into())
     }
 
+    /// Whether it was unused for so long that the broker may have ended it.
+    pub fn is_idle(&self) -> bool {
+        self.used_at.elapsed() > IDLE
+    }
+
     pub async fn ask<R: Request>(&mut self, request: &R, version: i16) -> Result<R::Response, String> {
         let asking = self.exchange(request, version);
-        tokio::time::timeout(ANSWER_WAIT, asking).await.unwrap_or_else(|_| Err("it gave no answer".to_owned()))
+        tokio::time::timeout(ANSWER_WAIT, asking)
+            .await
+            .unwrap_or_else(|_| Err("it gave no answer".to_owned()))
     }
 
     async fn exchange<R: Request>(&mut self, request: &R, version: i16) -> Result<R::Response, String> {
+        self.used_at = Instant::now();
         self.correlation = self.correlation.wrapping_add(1);
         let mut header = RequestHeader::default();
         header.request_api_key = R::KEY;

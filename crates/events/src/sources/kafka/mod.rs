@@ -3,9 +3,10 @@
 //! Partitions are assigned here, not by a group's members: only one server reads for a mapping. How far it came is committed
 //! under the mapping's consumer group, where Kafka's own tools see it, and after the function has answered.
 
+mod batches;
 mod connection;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -23,8 +24,9 @@ use kafka_protocol::messages::{
     OffsetCommitRequest, OffsetFetchRequest, TopicName,
 };
 use kafka_protocol::protocol::StrBytes;
-use kafka_protocol::records::{Record as KafkaRecord, RecordBatchDecoder, TimestampType};
+use kafka_protocol::records::{Record as KafkaRecord, TimestampType};
 use ondol_core::event_source::{Pollers, again_seconds};
+use ondol_observe::notice;
 use ondol_services::BasicCredentials;
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
@@ -48,6 +50,10 @@ const FETCH_BYTES: i32 = 4 << 20;
 const OUT_OF_RANGE: i16 = 1;
 /// How often it is looked for new partitions.
 const PARTITIONS_LOOK: Duration = Duration::from_secs(60);
+/// Kafka forgets the offset of a group without members seven days after its last commit.
+const COMMIT_AGAIN: Duration = Duration::from_secs(3_600);
+const COMMITS: usize = 3;
+const COMMIT_PAUSE: Duration = Duration::from_secs(1);
 const EARLIEST: i64 = -2;
 const LATEST: i64 = -1;
 
@@ -60,11 +66,14 @@ pub struct Kafka<'a, I> {
     group: GroupId,
     leader: Connection,
     coordinator: Connection,
-    /// The next record to ask for.
+    /// Fetched, and not yet asked for.
+    fetched: VecDeque<KafkaRecord>,
+    /// The next offset to fetch.
     next: i64,
     /// Received and not done.
     open: BTreeSet<i64>,
     committed: i64,
+    committed_at: Instant,
     looked_at: Instant,
 }
 
@@ -90,26 +99,14 @@ impl<'a, I> Kafka<'a, I> {
         let topic = TopicName(StrBytes::from_string(name.to_owned()));
         let group = GroupId(StrBytes::from_string(mapping.consumer_group().to_owned()));
         let servers: Vec<String> = mapping.bootstrap_servers().map(str::to_owned).collect();
-        let (mut bootstrap, cluster) = cluster(&servers, &topic, credentials.as_ref()).await?;
         let partition = i32::try_from(index).unwrap_or(i32::MAX);
-        let Some(leader) = cluster.leaders.get(index) else {
-            return Err(Trouble(format!("The topic {name} has no partition {partition} any more.")));
-        };
+        let (mut bootstrap, cluster) = cluster(&servers, &topic, credentials.as_ref()).await?;
         if index == 0 {
             expect(reading, cluster.leaders.len());
         }
-        let no_leader = || Trouble(format!("Partition {partition} of the topic {name} has no leader now."));
-        let (host, port) = leader.as_ref().ok_or_else(no_leader)?;
-        let leader = connect((host, *port), credentials.as_ref()).await?;
-        let mut request = FindCoordinatorRequest::default();
-        request.key = group.0.clone();
-        let answer = bootstrap.ask(&request, version::FIND_COORDINATOR).await.map_err(Trouble)?;
-        fine(answer.error_code)
-            .map_err(|why| Trouble(format!("The group's coordinator can't be found: {why}")))?;
-        let port = u16::try_from(answer.port).unwrap_or_default();
-        let coordinator = connect((&answer.host, port), credentials.as_ref()).await?;
-        let looked_at = Instant::now();
-        let (open, next) = (BTreeSet::new(), 0);
+        let leader = cluster.leader(partition, &topic, credentials.as_ref()).await?;
+        let coordinator = coordinator(&mut bootstrap, &group, credentials.as_ref()).await?;
+        let now = Instant::now();
         let mut kafka = Self {
             reading,
             credentials,
@@ -119,13 +116,24 @@ impl<'a, I> Kafka<'a, I> {
             group,
             leader,
             coordinator,
-            next,
-            open,
+            fetched: VecDeque::new(),
+            next: 0,
+            open: BTreeSet::new(),
             committed: -1,
-            looked_at,
+            committed_at: now,
+            looked_at: now,
         };
         kafka.begin().await?;
         Ok(kafka)
+    }
+
+    /// Finds leader and coordinator anew: both may have moved, and brokers end connections that are idle.
+    async fn reconnect(&mut self) -> Result<(), Trouble> {
+        let credentials = self.credentials.as_ref();
+        let (mut bootstrap, cluster) = cluster(&self.servers, &self.topic, credentials).await?;
+        self.leader = cluster.leader(self.partition, &self.topic, credentials).await?;
+        self.coordinator = coordinator(&mut bootstrap, &self.group, credentials).await?;
+        Ok(())
     }
 
     fn trouble(&self, doing: &str, why: &str) -> Trouble {
@@ -157,6 +165,7 @@ impl<'a, I> Kafka<'a, I> {
         Ok(())
     }
 
+    /// The first offset of a group that has none.
     async fn start(&mut self) -> Result<i64, Trouble> {
         let settings = &self.reading.mapping.settings;
         let position = settings.get("StartingPosition").and_then(Value::as_str);
@@ -195,7 +204,22 @@ impl<'a, I> Kafka<'a, I> {
         Ok(found.offset)
     }
 
+    /// What the function has answered is not given to it again for a connection that was lost meanwhile.
     async fn commit(&mut self, offset: i64) -> Result<(), Trouble> {
+        let mut tries = 0;
+        while let Err(trouble) = self.commit_once(offset).await {
+            tries += 1;
+            if tries == COMMITS {
+                return Err(trouble);
+            }
+            tokio::time::sleep(COMMIT_PAUSE).await;
+            self.reconnect().await?;
+        }
+        (self.committed, self.committed_at) = (offset, Instant::now());
+        Ok(())
+    }
+
+    async fn commit_once(&mut self, offset: i64) -> Result<(), Trouble> {
         let mut partition = OffsetCommitRequestPartition::default();
         partition.partition_index = self.partition;
         partition.committed_offset = offset;
@@ -215,17 +239,68 @@ impl<'a, I> Kafka<'a, I> {
         for partition in answer.topics.iter().flat_map(|topic| &topic.partitions) {
             fine(partition.error_code).map_err(|why| self.trouble(doing, &why))?;
         }
-        self.committed = offset;
         Ok(())
     }
 
-    /// Looks from time to time whether the topic has more partitions now.
+    /// What is before the first record that is not done.
+    fn position(&self) -> i64 {
+        let fetched = self.fetched.front().map(|record| record.offset);
+        self.open.first().copied().or(fetched).unwrap_or(self.next)
+    }
+
+    /// Keeps connections and the group's offset from being forgotten, and looks whether the topic has more partitions.
     async fn look(&mut self) -> Result<(), Trouble> {
+        if self.leader.is_idle() {
+            self.reconnect().await?;
+        }
+        if self.committed_at.elapsed() > COMMIT_AGAIN {
+            self.commit(self.position()).await?;
+        }
         if self.partition == 0 && self.looked_at.elapsed() > PARTITIONS_LOOK {
             self.looked_at = Instant::now();
             let (_, cluster) = cluster(&self.servers, &self.topic, self.credentials.as_ref()).await?;
             expect(self.reading, cluster.leaders.len());
         }
+        Ok(())
+    }
+
+    async fn fetch(&mut self, wait: Duration) -> Result<(), Trouble> {
+        let mut partition = FetchPartition::default();
+        partition.partition = self.partition;
+        partition.fetch_offset = self.next;
+        partition.current_leader_epoch = -1;
+        partition.log_start_offset = -1;
+        partition.partition_max_bytes = FETCH_BYTES;
+        let mut topic = FetchTopic::default();
+        topic.topic = self.topic.clone();
+        topic.partitions = vec![partition];
+        let mut request = FetchRequest::default();
+        request.replica_id = BrokerId(-1);
+        request.max_wait_ms = i32::try_from(wait.as_millis()).unwrap_or(i32::MAX);
+        request.min_bytes = 1;
+        request.max_bytes = FETCH_BYTES;
+        request.session_epoch = -1;
+        request.topics = vec![topic];
+        let answer = self.leader.ask(&request, version::FETCH).await;
+        let answer = answer.map_err(|why| self.trouble("Reading", &why))?;
+        fine(answer.error_code).map_err(|why| self.trouble("Reading", &why))?;
+        let Some(found) = answer.responses.into_iter().flat_map(|topic| topic.partitions).next() else {
+            return Ok(());
+        };
+        if found.error_code == OUT_OF_RANGE {
+            let start = self.start().await?;
+            notice::warning(&format!(
+                "event source mapping {}: offset {} of partition {} of {} is no longer kept; reading goes on at {start}",
+                self.reading.mapping.uuid, self.next, self.partition, self.topic.0
+            ));
+            self.next = start;
+            return Ok(());
+        }
+        fine(found.error_code).map_err(|why| self.trouble("Reading", &why))?;
+        let read = batches::read(found.records.unwrap_or_default(), self.next);
+        let (records, next) = read.map_err(|why| self.trouble("Reading", &why))?;
+        self.fetched.extend(records);
+        self.next = next;
         Ok(())
     }
 
@@ -261,6 +336,35 @@ impl<'a, I> Kafka<'a, I> {
     }
 }
 
+impl Cluster {
+    async fn leader(
+        &self,
+        partition: i32,
+        topic: &TopicName,
+        credentials: Option<&BasicCredentials>,
+    ) -> Result<Connection, Trouble> {
+        let name = &topic.0;
+        let leader = usize::try_from(partition).ok().and_then(|place| self.leaders.get(place));
+        let gone = || Trouble(format!("The topic {name} has no partition {partition} any more."));
+        let no_leader = || Trouble(format!("Partition {partition} of the topic {name} has no leader now."));
+        let (host, port) = leader.ok_or_else(gone)?.as_ref().ok_or_else(no_leader)?;
+        connect((host, *port), credentials).await
+    }
+}
+
+async fn coordinator(
+    bootstrap: &mut Connection,
+    group: &GroupId,
+    credentials: Option<&BasicCredentials>,
+) -> Result<Connection, Trouble> {
+    let mut request = FindCoordinatorRequest::default();
+    request.key = group.0.clone();
+    let answer = bootstrap.ask(&request, version::FIND_COORDINATOR).await.map_err(Trouble)?;
+    fine(answer.error_code)
+        .map_err(|why| Trouble(format!("The group's coordinator can't be found: {why}")))?;
+    connect((&answer.host, u16::try_from(answer.port).unwrap_or_default()), credentials).await
+}
+
 async fn connect(at: (&str, u16), credentials: Option<&BasicCredentials>) -> Result<Connection, Trouble> {
     let opened = Connection::open(at, credentials).await;
     opened.map_err(|why| Trouble(format!("A Kafka broker can't be asked: {why}")))
@@ -286,6 +390,7 @@ async fn cluster(
         wanted.name = Some(topic.clone());
         let mut request = MetadataRequest::default();
         request.topics = Some(vec![wanted]);
+        request.allow_auto_topic_creation = false;
         let answer = connection.ask(&request, version::METADATA).await.map_err(Trouble)?;
         let found = answer.topics.first();
         let found =
@@ -321,58 +426,20 @@ impl<I> Source for Kafka<'_, I> {
 
     async fn receive(&mut self, count_max: usize, wait: Duration) -> Result<Vec<Record<i64>>, Trouble> {
         self.look().await?;
-        let mut partition = FetchPartition::default();
-        partition.partition = self.partition;
-        partition.fetch_offset = self.next;
-        partition.current_leader_epoch = -1;
-        partition.log_start_offset = -1;
-        partition.partition_max_bytes = FETCH_BYTES;
-        let mut topic = FetchTopic::default();
-        topic.topic = self.topic.clone();
-        topic.partitions = vec![partition];
-        let mut request = FetchRequest::default();
-        request.replica_id = BrokerId(-1);
-        request.max_wait_ms = i32::try_from(wait.as_millis()).unwrap_or(i32::MAX);
-        request.min_bytes = 1;
-        request.max_bytes = FETCH_BYTES;
-        request.session_epoch = -1;
-        request.topics = vec![topic];
-        let answer = self.leader.ask(&request, version::FETCH).await;
-        let answer = answer.map_err(|why| self.trouble("Reading", &why))?;
-        fine(answer.error_code).map_err(|why| self.trouble("Reading", &why))?;
-        let Some(found) = answer.responses.into_iter().flat_map(|topic| topic.partitions).next() else {
-            return Ok(Vec::new());
-        };
-        if found.error_code == OUT_OF_RANGE {
-            // What was next is no longer kept.
-            self.next = self.offset_at(EARLIEST).await?;
-            return Ok(Vec::new());
+        if self.fetched.is_empty() {
+            self.fetch(wait).await?;
         }
-        fine(found.error_code).map_err(|why| self.trouble("Reading", &why))?;
-        let mut bytes = found.records.unwrap_or_default();
-        let sets = RecordBatchDecoder::decode_all(&mut bytes);
-        let sets = sets.map_err(|error| self.trouble("Reading", &error.to_string()))?;
-        let mut records = Vec::new();
-        for record in sets.into_iter().flat_map(|set| set.records) {
-            // A batch begins before what was asked for, and may hold more than is wanted.
-            if record.offset < self.next || records.len() >= count_max {
-                continue;
-            }
-            self.next = record.offset + 1;
-            if !record.control {
-                self.open.insert(record.offset);
-                records.push(self.record(record));
-            }
-        }
-        Ok(records)
+        let taken = self.fetched.len().min(count_max);
+        let taken: Vec<KafkaRecord> = self.fetched.drain(..taken).collect();
+        self.open.extend(taken.iter().map(|record| record.offset));
+        Ok(taken.into_iter().map(|record| self.record(record)).collect())
     }
 
     async fn done(&mut self, offsets: Vec<i64>) -> Result<(), Trouble> {
         for offset in offsets {
             self.open.remove(&offset);
         }
-        // What is before the first that is not done.
-        let offset = self.open.first().copied().unwrap_or(self.next);
+        let offset = self.position();
         if offset == self.committed { Ok(()) } else { self.commit(offset).await }
     }
 

@@ -9,6 +9,8 @@ pub mod of {
     pub const SESSION_INFO: u8 = 4;
     pub const CONSUMER_INFO: u8 = 5;
     pub const KEEP_ALIVE_INFO: u8 = 10;
+    pub const SHUTDOWN_INFO: u8 = 11;
+    pub const REMOVE_INFO: u8 = 12;
     pub const MESSAGE_DISPATCH: u8 = 21;
     pub const MESSAGE_ACK: u8 = 22;
     pub const BYTES_MESSAGE: u8 = 24;

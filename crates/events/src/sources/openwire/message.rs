@@ -2,10 +2,15 @@
 
 use std::io::Read as _;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 use super::frame::{Malformed, Read, Reader, Writer, from_modified_utf_8, of};
 
 /// Bytes of a message's content, unpacked: more than any invocation takes.
 const CONTENT_BYTES_MAX: u64 = 8 << 20;
+/// Properties within each other.
+const DEPTH_MAX: u32 = 8;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MessageId {
@@ -132,6 +137,8 @@ impl Message {
         reader.skip_list()?;
         let (broker_in_time, broker_out_time) = (reader.long()?, reader.long()?);
         reader.flag()?;
+        let read = read_properties(properties);
+        let is_readable = read.is_ok();
         Ok(Self {
             id,
             destination,
@@ -142,8 +149,12 @@ impl Message {
             expiration,
             priority,
             timestamp,
-            content: unpacked(kind, content, is_compressed),
-            properties: read_properties(properties)?,
+            content: if is_readable {
+                unpacked(kind, content, is_compressed)
+            } else {
+                Content::Other("its properties can't be read")
+            },
+            properties: read.unwrap_or_default(),
             redeliveries,
             broker_in_time,
             broker_out_time,
@@ -204,13 +215,17 @@ fn read_properties(bytes: &[u8]) -> Read<Vec<(String, String)>> {
     if bytes.is_empty() {
         return Ok(Vec::new());
     }
-    let mut reader = Reader::new(bytes);
-    let count = reader.int()?;
-    (0..count).map(|_| Ok((reader.utf()?, value(&mut reader)?))).collect()
+    members(&mut Reader::new(bytes), DEPTH_MAX)
 }
 
-/// A property's value as text: JMS allows plain types only.
-fn value(reader: &mut Reader<'_>) -> Read<String> {
+fn members(reader: &mut Reader<'_>, depth: u32) -> Read<Vec<(String, String)>> {
+    let count = reader.int()?;
+    (0..count).map(|_| Ok((reader.utf()?, value(reader, depth)?))).collect()
+}
+
+/// A property's value as text. JMS allows plain types only, the broker's own client some more, written as Java prints them.
+fn value(reader: &mut Reader<'_>, depth: u32) -> Read<String> {
+    let depth = depth.checked_sub(1).ok_or(Malformed("properties too deep in each other"))?;
     Ok(match reader.byte()? {
         0 => "null".to_owned(),
         1 => reader.flag()?.to_string(),
@@ -224,7 +239,146 @@ fn value(reader: &mut Reader<'_>) -> Read<String> {
         7 => f64::from_be_bytes(reader.bits()?).to_string(),
         8 => f32::from_bits(reader.int()?.cast_unsigned()).to_string(),
         9 => reader.utf()?,
+        10 => STANDARD.encode(reader.counted()?),
+        11 => {
+            let members = members(reader, depth)?;
+            let shown: Vec<String> = members.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            format!("{{{}}}", shown.join(", "))
+        }
+        12 => {
+            let count = reader.int()?;
+            let shown = (0..count).map(|_| value(reader, depth)).collect::<Read<Vec<String>>>()?;
+            format!("[{}]", shown.join(", "))
+        }
         13 => from_modified_utf_8(reader.counted()?),
         _ => return Err(Malformed("a property of a type that JMS doesn't know")),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use ondol_core::coins::Coins;
+
+    use super::*;
+
+    fn dispatch(kind: u8, content: &[u8], is_compressed: bool, properties: &[u8]) -> Vec<u8> {
+        let mut writer = Writer::default();
+        let producer = |writer: &mut Writer| {
+            writer.object(of::PRODUCER_ID, |writer| _ = writer.text("ID:a").long(3).long(2));
+        };
+        writer.object(of::CONSUMER_ID, |writer| _ = writer.text("c").long(1).long(1));
+        writer.object(of::QUEUE, |writer| _ = writer.text("q"));
+        writer.object(kind, |writer| {
+            writer.int(5).flag(false);
+            producer(writer);
+            writer.object(of::QUEUE, |writer| _ = writer.text("q"));
+            // Of a transaction.
+            writer.object(111, |writer| {
+                writer.long(9).object(of::CONNECTION_ID, |writer| _ = writer.text("c"));
+            });
+            writer.none(1);
+            writer.object(of::MESSAGE_ID, |writer| {
+                writer.none(1);
+                producer(writer);
+                writer.long(7).long(8);
+            });
+            writer.none(1).none(1).int(0).text("c-1").flag(true).long(60_000).byte(4);
+            writer.object(101, |writer| _ = writer.text("answers")).long(1_000).none(1);
+            for bytes in [content, properties] {
+                writer.flag(true).int(i32::try_from(bytes.len()).unwrap());
+                writer.0.extend(bytes);
+            }
+            writer
+                .none(2)
+                .flag(is_compressed)
+                .int(0)
+                .none(1)
+                .long(1)
+                .none(1)
+                .none(2)
+                .none(1)
+                .long(11)
+                .long(12)
+                .none(1);
+        });
+        writer.int(2);
+        writer.0
+    }
+
+    fn message(frame: &[u8]) -> Message {
+        Message::of_dispatch(&mut Reader::new(frame)).unwrap().unwrap()
+    }
+
+    fn text(text: &str) -> Vec<u8> {
+        [&u32::try_from(text.len()).unwrap().to_be_bytes()[..], text.as_bytes()].concat()
+    }
+
+    fn deflated(bytes: &[u8]) -> Vec<u8> {
+        let mut packed = flate2::read::ZlibEncoder::new(bytes, flate2::Compression::fast());
+        let mut out = Vec::new();
+        packed.read_to_end(&mut out).unwrap();
+        out
+    }
+
+    #[test]
+    fn a_message_is_read_whole() {
+        let mut properties = Writer::default();
+        properties.int(5);
+        properties.utf("text").byte(9).utf("x").utf("flag").byte(1).flag(true).utf("number").byte(5).int(-3);
+        properties.utf("bytes").byte(10).int(2).byte(1).byte(2);
+        properties.utf("list").byte(12).int(2).byte(9).utf("a").byte(11).int(1).utf("k").byte(6).long(4);
+        let found = message(&dispatch(of::TEXT_MESSAGE, &text("hello"), false, &properties.0));
+        assert_eq!(
+            (found.id.to_string(), found.content),
+            ("ID:a:2:3:7".into(), Content::Text(b"hello".to_vec()))
+        );
+        assert_eq!((found.destination.as_str(), found.reply_to.as_deref()), ("q", Some("topic://answers")));
+        assert_eq!(
+            (found.is_persistent, found.expiration, found.priority, found.timestamp),
+            (true, 60_000, 4, 1_000)
+        );
+        assert_eq!((found.redeliveries, found.broker_in_time, found.broker_out_time), (2, 11, 12));
+        let shown: Vec<(&str, &str)> =
+            found.properties.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let wanted =
+            [("text", "x"), ("flag", "true"), ("number", "-3"), ("bytes", "AQI="), ("list", "[a, {k=4}]")];
+        assert_eq!(shown, wanted);
+    }
+
+    #[test]
+    fn content_is_unpacked_within_bounds() {
+        let content = |kind, bytes: &[u8], packed| message(&dispatch(kind, bytes, packed, &[])).content;
+        assert_eq!(
+            content(of::TEXT_MESSAGE, &deflated(&text("hello")), true),
+            Content::Text(b"hello".to_vec())
+        );
+        let bytes = [&[0, 0, 0, 2][..], &deflated(&[1, 255])].concat();
+        assert_eq!(content(of::BYTES_MESSAGE, &bytes, true), Content::Bytes(vec![1, 255]));
+        let bomb = deflated(&vec![0; 9 << 20]);
+        for (kind, bytes, packed) in
+            [(of::TEXT_MESSAGE, &bomb[..], true), (of::TEXT_MESSAGE, b"\0\0\0\x09x", false), (25, b"", false)]
+        {
+            assert!(matches!(content(kind, bytes, packed), Content::Other(_)));
+        }
+        // What can't be read of a message does not end the connection that brought it.
+        let strange = message(&dispatch(of::TEXT_MESSAGE, &text("x"), false, b"\0\0\0\x01\0\x01a\x63"));
+        assert!(matches!(strange.content, Content::Other(_)));
+    }
+
+    #[test]
+    fn any_bytes_are_read_or_refused() {
+        let frame = dispatch(of::TEXT_MESSAGE, &text("hello"), false, b"\0\0\0\x01\0\x01a\x09\0\x01b");
+        let mut coins = Coins::from_seed(5);
+        for cut in 0..frame.len() {
+            let _ = Message::of_dispatch(&mut Reader::new(&frame[..cut]));
+        }
+        for _ in 0..20_000 {
+            let mut touched = frame.clone();
+            for _ in 0..=coins.below(3) {
+                let place = coins.below(touched.len());
+                touched[place] = u8::try_from(coins.below(256)).unwrap();
+            }
+            let _ = Message::of_dispatch(&mut Reader::new(&touched));
+        }
+    }
 }

@@ -23,6 +23,7 @@ const FRAME_BYTES_MAX: usize = 128 << 20;
 const ANSWER_WAIT: Duration = Duration::from_secs(10);
 /// Without a sign of life for so long either side ends the connection.
 const SILENCE_MILLIS: i64 = 30_000;
+const NOTHING_DELIVERED: i64 = -1;
 const SIGN_OF_LIFE: Duration = Duration::from_secs(10);
 
 /// What an acknowledgement says of a message.
@@ -144,6 +145,18 @@ impl Consumer {
             }
         }
         Ok(())
+    }
+
+    /// Ends so that what is not acknowledged goes back as it was: a connection that only ends counts as a delivery of it.
+    pub async fn close(mut self) {
+        let id = self.client_id.clone();
+        let removed = self.ask(of::REMOVE_INFO, |writer| {
+            consumer_id(writer, &id);
+            writer.long(NOTHING_DELIVERED);
+        });
+        if removed.await.is_ok() {
+            let _ = self.tell(of::SHUTDOWN_INFO, false, |_| {}).await;
+        }
     }
 
     async fn tell(&mut self, kind: u8, asks: bool, fields: impl FnOnce(&mut Writer)) -> Result<(), String> {
