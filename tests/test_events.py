@@ -301,6 +301,15 @@ def test_what_the_role_may_not_do_is_not_done(events_server, clean):
     assert ended(events_server, "allowed")["succeeded"] == 1 and len(clean.messages) == 1
     events_server.client.update_function_configuration(FunctionName="forbidden", Role=ROLE)
     assert ended(events_server, "forbidden")["succeeded"] == 1
+    # What the role may not do is not asked for in the first place.
+    events_server.client.update_function_configuration(FunctionName="forbidden", Role=role)
+    bucket = {"OnFailure": {"Destination": "arn:aws:s3:::kept"}}
+    for asked, call in ((config, "SendMessage on arn:aws:sqs"), (bucket, "PutObject on arn:aws:s3:::kept")):
+        with pytest.raises(ClientError, match=f"InvalidParameterValueException.*execution role {role} does not have permissions to call {call}"):
+            events_server.client.put_function_event_invoke_config(FunctionName="forbidden", DestinationConfig=asked)
+    only = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:PutObject", "Resource": "arn:aws:s3:::kept/aws/lambda/async/forbidden/*"}]}
+    iam.put_role_policy(RoleName="none", PolicyName="bucket", PolicyDocument=json.dumps(only))
+    events_server.client.put_function_event_invoke_config(FunctionName="forbidden", DestinationConfig=bucket)
 
 
 @pytest.mark.parametrize("size, limit", [(1048576, None), (1048577, 1048576)])

@@ -17,7 +17,13 @@ use crate::context::Context;
 use crate::faults::{fault, invalid};
 
 /// Services that take the outcome of an invocation, by their names in ARNs.
-const DESTINATIONS: &[&str] = &["lambda", "sqs", "sns", "events", "s3"];
+const DESTINATIONS: [(&str, &str); 5] = [
+    ("lambda", "lambda:InvokeFunction"),
+    ("sqs", "sqs:SendMessage"),
+    ("sns", "sns:Publish"),
+    ("events", "events:PutEvents"),
+    ("s3", "s3:PutObject"),
+];
 
 /// The settings one request gives.
 struct Asked {
@@ -71,7 +77,8 @@ async fn change(
     let gone = || fault("ResourceNotFoundException", "The function doesn't exist.");
     let found = holder::find(context, &named.name, named.qualifier.as_deref()).map_err(|_| gone())?;
     before(&found)?;
-    check_destinations(context, named, asked.destination_config.as_ref())?;
+    let role = found.settings(context)?.role;
+    check_destinations(context, named, &role, asked.destination_config.as_ref())?;
     holder::change(context, named, |holder| {
         let mut config = before(holder)?.unwrap_or(EventInvokeConfig {
             maximum_retry_attempts: None,
@@ -100,10 +107,17 @@ async fn change(
     .await
 }
 
-/// Destinations must be of a service that takes outcomes, and functions among them must be there.
+/// What it takes to bring an outcome to a service.
+fn action_of(service: &str) -> Option<&'static str> {
+    DESTINATIONS.iter().find(|(name, _)| *name == service).map(|(_, action)| *action)
+}
+
+/// Destinations must be of a service that takes outcomes, functions among them must be there, and the function's role
+/// must be allowed to reach them.
 fn check_destinations(
     context: &Context,
     named: &Named,
+    role: &str,
     config: Option<&DestinationConfig>,
 ) -> Result<(), Fault> {
     let Some(config) = config else { return Ok(()) };
@@ -111,27 +125,44 @@ fn check_destinations(
     let failure = config.on_failure.as_ref().and_then(|side| side.destination.as_deref());
     for arn in [success, failure].into_iter().flatten().filter(|arn| !arn.is_empty()) {
         let service = arn.split(':').nth(2).unwrap_or_default();
-        if !DESTINATIONS.contains(&service) || (service == "s3" && success == Some(arn)) {
+        let action = action_of(service).filter(|_| service != "s3" || success != Some(arn));
+        let Some(action) = action else {
             return Err(invalid(format!(
                 "The provided destination config DestinationConfig(onSuccess={}, onFailure={}) is invalid.",
                 java("OnSuccess", config.on_success.is_some(), success),
                 java("OnFailure", config.on_failure.is_some(), failure),
             )));
+        };
+        if service == "lambda" {
+            check_function(context, named, arn)?;
         }
-        if service != "lambda" {
-            continue;
+        // What is put there are objects with this at the beginning of their keys.
+        let resource = match service {
+            "s3" => format!("{arn}/aws/lambda/async/{}/", named.name),
+            _ => arn.to_owned(),
+        };
+        if !context.gatekeeper.authorizer().role_may(role, action, &resource) {
+            let call = action.split(':').next_back().unwrap_or_default();
+            return Err(invalid(format!(
+                "The function's execution role {role} does not have permissions to call {call} on {arn}"
+            )));
         }
-        let reference = FunctionReference::parse(arn);
-        if reference.name == named.name {
-            return Err(invalid("You can't specify the function as a destination for itself."));
-        }
-        let target = reference
-            .in_home(&context.home, None)
-            .ok()
-            .and_then(|qualifier| holder::find(context, &reference.name, qualifier.as_deref()).ok());
-        if target.is_none() {
-            return Err(invalid(format!("The destination ARN {arn} is invalid.")));
-        }
+    }
+    Ok(())
+}
+
+/// A function that is to hear of another's outcomes.
+fn check_function(context: &Context, named: &Named, arn: &str) -> Result<(), Fault> {
+    let reference = FunctionReference::parse(arn);
+    if reference.name == named.name {
+        return Err(invalid("You can't specify the function as a destination for itself."));
+    }
+    let target = reference
+        .in_home(&context.home, None)
+        .ok()
+        .and_then(|qualifier| holder::find(context, &reference.name, qualifier.as_deref()).ok());
+    if target.is_none() {
+        return Err(invalid(format!("The destination ARN {arn} is invalid.")));
     }
     Ok(())
 }
