@@ -74,6 +74,10 @@ async fn work<S: Source, I: Invoke>(
                 counts.records += batch.len() as u64;
             });
             let Delivered::Answered { is_error, body } = deliver(reading, source, &batch).await else {
+                // What came behind it must not overtake it.
+                if *reading.order.borrow() != Order::Read {
+                    return Ok(());
+                }
                 break;
             };
             if !settle(reading, source, &mut batch, is_error, &body).await? {
