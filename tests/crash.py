@@ -20,6 +20,7 @@ from pathlib import Path
 
 from botocore.exceptions import BotoCoreError, ClientError
 from conftest import BIN, EXAMPLES, LATEST_PUBLISHED, ROOT, TRUST, Server, zip_of
+from stubs import Queue
 
 CONVERGE_SECONDS = 60
 HANDLER, FILES, _ = EXAMPLES["provided.al2023"]
@@ -45,6 +46,8 @@ class World:
     """A server, what was acknowledged by it, and what has not been answered."""
 
     def __init__(self, folder=None, environment=None, flags=()):
+        self.queue = Queue()
+        flags = (*flags, f"--service-endpoint=sqs={self.queue.url}")
         if environment and folder and not Path(folder, "ondol.db").exists():
             # What a first start writes is not what a scenario is about.
             Server(folder, *flags).stop()
@@ -322,16 +325,29 @@ def on_demand(world):
 
 def event(world):
     """An event, whose outcome goes to another function."""
-    config = {"OnSuccess": {"Destination": "arn:aws:lambda:us-east-1:000000000000:function:f"}}
-    world.call("put_function_event_invoke_config", FunctionName="d", DestinationConfig=config)
     grant = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "lambda:InvokeFunction", "Resource": "*"}]}
     try:
         world.server.make_client("iam").put_role_policy(RoleName="r", PolicyName="invoke", PolicyDocument=json.dumps(grant))
     except BotoCoreError as error:
         world.died(error)
+    config = {"OnSuccess": {"Destination": "arn:aws:lambda:us-east-1:000000000000:function:f"}}
+    world.call("put_function_event_invoke_config", FunctionName="d", DestinationConfig=config)
     world.call("invoke", FunctionName="d", InvocationType="Event", Payload=json.dumps({"tag": "e", "wait_ms": 0}))
     world.accepted = 1
     wait(world.events_ended, "the event to end")
+
+
+def batch(world):
+    """A message of a queue, read for it."""
+    world.queue.send(json.dumps({"tag": "q", "wait_ms": 0}))
+    world.call("create_event_source_mapping", FunctionName="d", EventSourceArn="arn:aws:sqs:us-east-1:000000000000:q")
+
+    def is_worked_off():
+        if world.server.process.poll() is not None:
+            raise Crashed
+        return world.queue.is_empty()
+
+    wait(is_worked_off, "the message to be worked off")
 
 
 def delete_on_demand(world):
@@ -389,6 +405,7 @@ LIFE = [
     ("an environment dies: replace", kill_environment),
     ("a Lambda (default) function", on_demand),
     ("an event to it", event),
+    ("a queue that it reads", batch),
     ("delete it", delete_on_demand),
     ("deactivate", lambda w: scale(w, "f", 0, 0)),
     ("reactivate", lambda w: scale(w, "f", 1, 2)),
@@ -476,6 +493,8 @@ def crash_at(point, scenario):
     wait(lambda: not world.processes(), f"the dead server's processes to end: {world.processes()}", 10)
     outcome, millis = world.restart()
     wait(world.events_ended, "every acknowledged event to end")
+    if ("function", "d") in world.model and world.server.client.list_event_source_mappings()["EventSourceMappings"]:
+        wait(world.queue.is_empty, "every message to be worked off")
     wait(lambda: not world.orphans(), f"nothing to be left: {world.orphans()}")
     wait(world.packages_are_those_needed, "the packages to be those needed")
     if ("function", "f") in world.model:

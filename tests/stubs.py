@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -22,11 +23,14 @@ class Stub:
                 request = {"method": self.command, "path": unquote(parts.path), "raw": parts.path, "query": parse_qs(parts.query), "headers": headers, "body": body}
                 stub.requests.append(request)
                 status, kind, content = answer(request)
-                self.send_response(status)
-                self.send_header("content-type", kind)
-                self.send_header("content-length", str(len(content)))
-                self.end_headers()
-                self.wfile.write(content)
+                try:
+                    self.send_response(status)
+                    self.send_header("content-type", kind)
+                    self.send_header("content-length", str(len(content)))
+                    self.end_headers()
+                    self.wfile.write(content)
+                except ConnectionError:
+                    pass  # Who asked is gone.
 
             do_GET = do_POST = do_PUT = reply
 
@@ -37,6 +41,46 @@ class Stub:
         self.server.daemon_threads = True
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+
+
+class Queue(Stub):
+    """A queue of SQS that outlives the server: what is received and not deleted comes again after a second."""
+
+    def __init__(self):
+        self.messages, self.hidden, self.lock = {}, {}, threading.Lock()
+        super().__init__(self.answer)
+
+    def send(self, body):
+        with self.lock:
+            self.messages[str(len(self.requests))] = body
+
+    def is_empty(self):
+        return not self.messages
+
+    def answer(self, request):
+        asked = json.loads(request["body"])
+        with self.lock:
+            given = getattr(self, request["headers"]["x-amz-target"].split(".")[1])(asked)
+        if given == {}:
+            time.sleep(min(asked.get("WaitTimeSeconds", 0), 0.1))
+        return 200, "application/x-amz-json-1.0", json.dumps(given).encode()
+
+    def GetQueueUrl(self, _):
+        return {"QueueUrl": "http://queue/q"}
+
+    def GetQueueAttributes(self, _):
+        return {"Attributes": {"VisibilityTimeout": "30"}}
+
+    def ReceiveMessage(self, _):
+        seen = [name for name in self.messages if self.hidden.get(name, 0) < time.monotonic()]
+        self.hidden |= {name: time.monotonic() + 1 for name in seen}
+        shown = [{"MessageId": name, "ReceiptHandle": name, "Body": self.messages[name], "Attributes": {}} for name in seen]
+        return {"Messages": shown} if shown else {}
+
+    def DeleteMessageBatch(self, asked):
+        for entry in asked["Entries"]:
+            self.messages.pop(entry["ReceiptHandle"], None)
+        return {"Successful": [], "Failed": []}
 
 
 @contextmanager

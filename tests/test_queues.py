@@ -299,6 +299,7 @@ def test_a_queue_that_is_gone_is_told_of_and_read_again_when_it_is_back(queues, 
     sqs_refused = lambda: queues.client.get_event_source_mapping(UUID=uuid)["StateTransitionReason"]  # noqa: E731
     wait_until(lambda: "SQS refused" in sqs_refused(), "the reason")
     assert "because SQS refused AmazonSQS." in explain(queues, "reader")
+    assert any(f"mapping {uuid} can't be read: SQS refused" in note for note in queues.status()["notes"])
     sqs.send_message(QueueUrl=make(sqs, "gone"), MessageBody="back")
     clean.wait(seconds=90)
     wait_until(lambda: sqs_refused() == "USER_INITIATED", "the reason to go")

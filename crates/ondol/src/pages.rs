@@ -69,6 +69,7 @@ impl ServerPages {
             &self.usage,
             &self.logs,
             &self.roles,
+            &self.sources.borrow(),
         )
     }
 

@@ -7,6 +7,7 @@ use ondol_agent::Containment;
 use ondol_control::View;
 use ondol_core::capacity::{EnvironmentState, Instance, default_pool};
 use ondol_core::capacity_provider::CapacityProvider;
+use ondol_core::event_source::SourceReports;
 use ondol_core::function::{Function, FunctionVersion, LastUpdate, VersionKey};
 use ondol_core::identity::{Home, LATEST_PUBLISHED};
 use ondol_core::instance_type::by_name;
@@ -33,6 +34,7 @@ pub struct Facts {
     pub auth: Auth,
 }
 
+#[allow(clippy::too_many_arguments)]
 pub fn page(
     facts: &Facts,
     store: &Store,
@@ -41,8 +43,12 @@ pub fn page(
     book: &UsageBook,
     logs: &LogBook,
     roles: &Roles,
+    sources: &SourceReports,
 ) -> Value {
     let mut notes: Vec<String> = store.trouble().into_iter().chain(logs.trouble()).collect();
+    notes.extend(sources.iter().filter_map(|(uuid, report)| {
+        Some(format!("The event source mapping {uuid} can't be read: {}", report.trouble.as_ref()?))
+    }));
     let providers: Vec<CapacityProvider> = read(store, keys::CAPACITY_PROVIDERS, &mut notes);
     let instances: Vec<Instance> = read(store, keys::INSTANCES, &mut notes);
     let versions: Vec<FunctionVersion> = read(store, keys::VERSIONS, &mut notes);
