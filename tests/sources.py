@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import boto3
+import pytest
 from conftest import ACCOUNT, ROLE, wait_until, zip_of
 from stubs import stub
 
@@ -84,6 +85,22 @@ def collector():
     with stub(place.answer) as at:
         place.url = at.url
         yield place
+
+
+@pytest.fixture(scope="module")
+def told():
+    """A file's collector."""
+    with collector() as place:
+        yield place
+
+
+def afresh(server, told):
+    """No mapping of the test before, and nothing told of it."""
+    wait_until(lambda: told.running == 0, "the functions of the test before")
+    for found in server.client.list_event_source_mappings()["EventSourceMappings"]:
+        server.client.delete_event_source_mapping(UUID=found["UUID"])
+    told.forget()
+    return told
 
 
 def free_port():

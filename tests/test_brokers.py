@@ -7,15 +7,9 @@ import time
 import pytest
 from botocore.exceptions import ClientError
 from conftest import ACCOUNT, Server, wait_until
-from sources import SECRET, TELLS, Active, Rabbit, broker_mapping, collector as make_collector, explain, function, quiet, settle
+from sources import Active, Rabbit, SECRET, TELLS, afresh, broker_mapping, explain, function, quiet, settle, told  # noqa: F401
 
 MAY = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": ["mq:DescribeBroker", "secretsmanager:GetSecretValue"], "Resource": "*"}]}
-
-
-@pytest.fixture(scope="module")
-def told():
-    with make_collector() as place:
-        yield place
 
 
 @pytest.fixture(scope="module")
@@ -54,11 +48,7 @@ def readers(rabbit, active, secrets, told):
 
 @pytest.fixture
 def clean(readers, told):
-    wait_until(lambda: told.running == 0, "the functions of the test before")
-    for found in readers.client.list_event_source_mappings()["EventSourceMappings"]:
-        readers.client.delete_event_source_mapping(UUID=found["UUID"])
-    told.forget()
-    return told
+    return afresh(readers, told)
 
 
 @pytest.fixture

@@ -7,13 +7,7 @@ import time
 import pytest
 from botocore.exceptions import ClientError
 from conftest import ACCOUNT, Server, wait_until
-from sources import Kafka, collector as make_collector, explain, function, kafka_mapping, settle
-
-
-@pytest.fixture(scope="module")
-def told():
-    with make_collector() as place:
-        yield place
+from sources import Kafka, afresh, explain, function, kafka_mapping, settle, told  # noqa: F401
 
 
 @pytest.fixture(scope="module")
@@ -33,11 +27,7 @@ def readers(told):
 
 @pytest.fixture
 def clean(readers, told):
-    wait_until(lambda: told.running == 0, "the functions of the test before")
-    for found in readers.client.list_event_source_mappings()["EventSourceMappings"]:
-        readers.client.delete_event_source_mapping(UUID=found["UUID"])
-    told.forget()
-    return told
+    return afresh(readers, told)
 
 
 def values(events):

@@ -6,7 +6,7 @@ import threading
 import pytest
 from botocore.exceptions import ClientError
 from conftest import ACCOUNT, Server, wait_until
-from sources import at, collector as make_collector, explain, function, in_turn, mapping, moto, quiet, settle
+from sources import afresh, at, explain, function, in_turn, mapping, moto, quiet, settle, told  # noqa: F401
 
 QUEUE = f"arn:aws:sqs:us-east-1:{ACCOUNT}:"
 
@@ -17,12 +17,6 @@ def sqs():
         client = at(url, "sqs")
         client.url = url
         yield client
-
-
-@pytest.fixture(scope="module")
-def told():
-    with make_collector() as place:
-        yield place
 
 
 @pytest.fixture(scope="module")
@@ -46,12 +40,7 @@ def ordered(sqs, told):
 
 @pytest.fixture
 def clean(queues, told):
-    """No mapping of the test before, and nothing told of it."""
-    wait_until(lambda: told.running == 0, "the functions of the test before")
-    for found in queues.client.list_event_source_mappings()["EventSourceMappings"]:
-        queues.client.delete_event_source_mapping(UUID=found["UUID"])
-    told.forget()
-    return told
+    return afresh(queues, told)
 
 
 def make(sqs, name, **attributes):
