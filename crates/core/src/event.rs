@@ -59,6 +59,7 @@ pub struct EventSettings {
     pub dead_letter: Option<String>,
     /// Destinations are reached with it. None if there is no such function.
     pub role: Option<String>,
+    /// The function's. A batch of an event source is under way for so long at most.
     pub timeout_seconds: u32,
     pub stops_loops: bool,
 }

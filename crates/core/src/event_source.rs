@@ -5,10 +5,10 @@ mod filter;
 mod pollers;
 mod response;
 
-pub use batch::{BatchLimits, Gathering};
+pub use batch::{BatchLimits, Gathering, visibility_asked};
 pub use filter::Filters;
 pub use pollers::Pollers;
-pub use response::{Verdict, of_response};
+pub use response::Verdict;
 
 use std::collections::BTreeMap;
 

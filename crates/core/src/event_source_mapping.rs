@@ -133,7 +133,8 @@ impl EventSourceMapping {
         self.settings.get(name)?.as_u64()
     }
 
-    fn texts(&self, name: &str) -> impl Iterator<Item = &str> {
+    /// A setting that is a list of texts.
+    pub fn texts(&self, name: &str) -> impl Iterator<Item = &str> {
         self.settings.get(name).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
     }
 

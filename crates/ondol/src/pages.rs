@@ -43,7 +43,7 @@ impl Pages for ServerPages {
     fn page(&self, name: &str, query: &str) -> PageAnswer {
         let (pages, query) = (self.clone(), query_pairs(query).into_iter().collect::<BTreeMap<_, _>>());
         match name {
-            "status" => Box::pin(async move { Some(Ok(pages.status())) }),
+            "status" => Box::pin(async move { Some(Ok(status::page(&pages))) }),
             "logs" => Box::pin(async move { Some(pages.logs(query).await) }),
             "queue" => Box::pin(async move { Some(pages.queue.page(query.get("function").cloned()).await) }),
             "explain" => Box::pin(async move {
@@ -60,19 +60,6 @@ impl Pages for ServerPages {
 type Parameters = BTreeMap<String, String>;
 
 impl ServerPages {
-    fn status(&self) -> Value {
-        status::page(
-            &self.facts,
-            &self.store,
-            &self.reports.borrow(),
-            &self.views.borrow(),
-            &self.usage,
-            &self.logs,
-            &self.roles,
-            &self.sources.borrow(),
-        )
-    }
-
     fn explain(&self, query: &Parameters) -> Result<Value, String> {
         let function = query.get("function").ok_or("function is missing")?;
         let version = query.get("version").map(String::as_str);

@@ -7,18 +7,17 @@ use ondol_agent::Containment;
 use ondol_control::View;
 use ondol_core::capacity::{EnvironmentState, Instance, default_pool};
 use ondol_core::capacity_provider::CapacityProvider;
-use ondol_core::event_source::SourceReports;
 use ondol_core::function::{Function, FunctionVersion, LastUpdate, VersionKey};
 use ondol_core::identity::{Home, LATEST_PUBLISHED};
 use ondol_core::instance_type::by_name;
 use ondol_identity::Roles;
-use ondol_observe::logs::LogBook;
-use ondol_observe::usage::{Usage, UsageBook};
+use ondol_observe::usage::Usage;
 use ondol_protocol::assignment::Report;
 use ondol_store::{Store, keys};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use crate::pages::ServerPages;
 use crate::words::{list, word};
 use crate::{Auth, machine};
 
@@ -34,17 +33,9 @@ pub struct Facts {
     pub auth: Auth,
 }
 
-#[allow(clippy::too_many_arguments)]
-pub fn page(
-    facts: &Facts,
-    store: &Store,
-    report: &Report,
-    view: &View,
-    book: &UsageBook,
-    logs: &LogBook,
-    roles: &Roles,
-    sources: &SourceReports,
-) -> Value {
+pub fn page(pages: &ServerPages) -> Value {
+    let ServerPages { facts, store, usage: book, logs, roles, .. } = pages;
+    let (report, view, sources) = (pages.reports.borrow(), pages.views.borrow(), pages.sources.borrow());
     let mut notes: Vec<String> = store.trouble().into_iter().chain(logs.trouble()).collect();
     notes.extend(sources.iter().filter_map(|(uuid, report)| {
         Some(format!("The event source mapping {uuid} can't be read: {}", report.trouble.as_ref()?))
@@ -160,7 +151,7 @@ pub fn page(
         },
         "capacityProviders": providers.iter().map(shown_provider).collect::<Vec<_>>(),
         "functionVersions": versions.iter().map(shown_version).collect::<Vec<_>>(),
-        "onDemand": on_demand(view, report, &usage),
+        "onDemand": on_demand(&view, &report, &usage),
         "usageEventsDropped": book.dropped(),
         "logLinesLost": logs.lost(),
         "decisions": view.journal.iter().rev().take(50).map(|decision| json!({

@@ -359,7 +359,8 @@ fn is_same(a: &EventSourceMapping, b: &EventSourceMapping) -> bool {
     let reads_same = || match a.kind {
         // One server and one topic in common are enough.
         SourceKind::SelfManagedKafka => {
-            shares(&servers(a), &servers(b)) && shares(&texts(a, "Topics"), &texts(b, "Topics"))
+            a.bootstrap_servers().any(|server| b.bootstrap_servers().any(|other| other == server))
+                && a.texts("Topics").any(|topic| b.texts("Topics").any(|other| other == topic))
         }
         _ => source(a) == source(b) && queue(a) == queue(b),
     };
@@ -374,24 +375,6 @@ fn shares_group(a: &EventSourceMapping, b: &EventSourceMapping) -> bool {
     is_kafka(a) && is_kafka(b) && a.consumer_group() == b.consumer_group()
 }
 
-fn shares(a: &[String], b: &[String]) -> bool {
-    a.iter().any(|one| b.contains(one))
-}
-
-/// A setting that is a list of texts.
-fn texts(of: &EventSourceMapping, name: &str) -> Vec<String> {
-    let values = of.settings.get(name).and_then(Value::as_array).into_iter().flatten();
-    values.filter_map(Value::as_str).map(str::to_owned).collect()
-}
-
-/// The addresses of a cluster that nobody manages for its owner.
-fn servers(of: &EventSourceMapping) -> Vec<String> {
-    let endpoints =
-        of.settings.get("SelfManagedEventSource").and_then(|source| source["Endpoints"].as_object());
-    let lists = endpoints.into_iter().flat_map(|endpoints| endpoints.values()).filter_map(Value::as_array);
-    lists.flatten().filter_map(Value::as_str).map(str::to_owned).collect()
-}
-
 fn exists(context: &Context, same: &EventSourceMapping, asked: &EventSourceMapping) -> Fault {
     let EventSourceMapping { uuid, function, .. } = same;
     let arn = same.event_source_arn.as_deref().unwrap_or_default();
@@ -404,10 +387,13 @@ fn exists(context: &Context, same: &EventSourceMapping, asked: &EventSourceMappi
             "The event source arn (\" {arn} \") and function (\" {function} \") provided mapping already exists. {please}"
         ),
         kind => {
-            let source =
-                if kind == SourceKind::SelfManagedKafka { servers(asked).join(",") } else { arn.to_owned() };
+            let source = if kind == SourceKind::SelfManagedKafka {
+                asked.bootstrap_servers().collect::<Vec<_>>().join(",")
+            } else {
+                arn.to_owned()
+            };
             let function = context.home.function_arn(function, same.qualifier.as_deref());
-            let topics = texts(asked, "Topics").join(",");
+            let topics = asked.texts("Topics").collect::<Vec<_>>().join(",");
             format!(
                 "An event source mapping with event source (\"{source}\"), function (\"{function}\"), topics (\"{topics}\") already exists. {please}"
             )

@@ -12,6 +12,16 @@ pub struct BatchLimits {
     pub window_millis: u64,
 }
 
+/// Seconds that a message is hidden longer than its window and the function's timeout.
+const HIDDEN_MORE_SECONDS: u64 = 30;
+
+/// The visibility timeout to ask a queue for, in seconds; none if its own is long enough. What waits for its window and
+/// is then worked on must not come back meanwhile. Source: AWS's page on queues as event sources.
+pub fn visibility_asked(own_seconds: u64, limits: &BatchLimits, timeout_seconds: u64) -> Option<u64> {
+    let busy = limits.window_millis / 1_000 + timeout_seconds;
+    (limits.window_millis > 0 && own_seconds < busy).then_some(busy + HIDDEN_MORE_SECONDS)
+}
+
 /// Records that wait for their batch, in order, each with its bytes.
 #[derive(Debug)]
 pub struct Gathering<R> {
@@ -111,6 +121,14 @@ mod tests {
         gathering.add(at(0), 'b', 60).unwrap();
         assert_eq!(gathering.take(at(0)), Some(vec!['a']));
         assert_eq!(gathering.take(at(500)), Some(vec!['b']));
+    }
+
+    #[test]
+    fn a_window_longer_than_visibility_asks_for_more() {
+        let asked = |window_seconds: u64, own| {
+            visibility_asked(own, &BatchLimits { window_millis: window_seconds * 1_000, ..LIMITS }, 10)
+        };
+        assert_eq!((asked(0, 5), asked(20, 30), asked(20, 29)), (None, None, Some(60)));
     }
 
     #[test]

@@ -12,9 +12,28 @@ pub enum Verdict {
     SomeFailed(BTreeSet<usize>),
 }
 
+impl Verdict {
+    /// What an answer means for the records with these ids. What it says of each counts only if the mapping asks for it.
+    pub fn of(is_error: bool, reports_item_failures: bool, body: &[u8], ids: &[&str]) -> Self {
+        match (is_error, reports_item_failures) {
+            (true, _) => Self::AllFailed,
+            (false, false) => Self::AllDone,
+            (false, true) => of_response(body, ids),
+        }
+    }
+
+    pub fn is_done(&self, place: usize) -> bool {
+        match self {
+            Self::AllDone => true,
+            Self::AllFailed => false,
+            Self::SomeFailed(failed) => !failed.contains(&place),
+        }
+    }
+}
+
 /// Reads an answer with `batchItemFailures`. What can't be understood fails the whole batch, so that nothing is taken
 /// for done by mistake. Source: AWS's page on errors of queues; an object without the member recorded from AWS.
-pub fn of_response(body: &[u8], ids: &[&str]) -> Verdict {
+fn of_response(body: &[u8], ids: &[&str]) -> Verdict {
     let body: Value = match serde_json::from_slice(body) {
         _ if body.trim_ascii().is_empty() => return Verdict::AllDone,
         Ok(Value::Object(body)) if body.is_empty() => return Verdict::AllDone,
@@ -45,6 +64,14 @@ pub fn of_response(body: &[u8], ids: &[&str]) -> Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_error_fails_all_and_what_is_not_asked_for_is_not_read() {
+        let body = br#"{"batchItemFailures":[{"itemIdentifier":"a"}]}"#;
+        let of = |is_error, reports| Verdict::of(is_error, reports, body, &["a", "b"]);
+        assert_eq!((of(true, true), of(false, false)), (Verdict::AllFailed, Verdict::AllDone));
+        assert_eq!((of(false, true).is_done(0), of(false, true).is_done(1)), (false, true));
+    }
 
     #[test]
     fn what_each_answer_means() {

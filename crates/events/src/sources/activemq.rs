@@ -12,7 +12,6 @@ use ondol_observe::notice;
 use ondol_services::Broker;
 use serde_json::{Map, Value, json};
 
-use super::Outside;
 use super::broker::{ahead, credentials, queue, unreachable};
 use super::mapping::Reading;
 use super::openwire::{Ack, Consumer, Content, Login, Message, MessageId};
@@ -35,13 +34,8 @@ pub struct Kept {
 }
 
 impl<'a> ActiveMq<'a> {
-    pub async fn open<I>(
-        reading: &'a Reading<I>,
-        outside: &'a Outside,
-        broker: &'a Broker,
-        index: usize,
-    ) -> Result<Self, Trouble> {
-        let credentials = credentials(reading, outside).await?;
+    pub async fn open<I>(reading: &'a Reading<I>, broker: &'a Broker, index: usize) -> Result<Self, Trouble> {
+        let credentials = credentials(reading).await?;
         // A broker that has not noticed yet that a connection is gone refuses its name.
         let connection = reading.tools.coins.borrow_mut().flip();
         let login = Login {

@@ -2,7 +2,6 @@
 
 use ondol_services::{BasicCredentials, Broker};
 
-use super::Outside;
 use super::mapping::Reading;
 use super::source::Trouble;
 
@@ -10,18 +9,20 @@ use super::source::Trouble;
 pub const AHEAD_MAX: usize = 2_000;
 
 /// Asks for the broker's credentials, if the function's role may see them.
-pub async fn credentials<I>(reading: &Reading<I>, outside: &Outside) -> Result<BasicCredentials, Trouble> {
+pub async fn credentials<I>(reading: &Reading<I>) -> Result<BasicCredentials, Trouble> {
     let arn = reading.mapping.event_source_arn.as_deref().unwrap_or_default();
     reading.permit("mq:DescribeBroker", arn)?;
-    let missing = || {
-        Trouble(
-            "ESM_CONFIG_NOT_VALID: The mapping has no BASIC_AUTH in its SourceAccessConfigurations.".into(),
-        )
-    };
-    let secret = reading.mapping.access("BASIC_AUTH").ok_or_else(missing)?;
+    let missing = "ESM_CONFIG_NOT_VALID: The mapping has no BASIC_AUTH in its SourceAccessConfigurations.";
+    basic_auth(reading).await?.ok_or_else(|| Trouble(missing.into()))
+}
+
+/// The credentials that the mapping names, if any.
+pub async fn basic_auth<I>(reading: &Reading<I>) -> Result<Option<BasicCredentials>, Trouble> {
+    let Some(secret) = reading.mapping.access("BASIC_AUTH") else { return Ok(None) };
     reading.permit("secretsmanager:GetSecretValue", secret)?;
+    let outside = &reading.tools.outside;
     let found = outside.secrets.basic(&outside.services, secret).await;
-    found.map_err(|why| Trouble(format!("EVENT_SOURCE_AUTHN_ERROR: {why}")))
+    found.map(Some).map_err(|why| Trouble(format!("EVENT_SOURCE_AUTHN_ERROR: {why}")))
 }
 
 /// The queue that is read.

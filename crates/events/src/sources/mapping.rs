@@ -218,16 +218,15 @@ async fn read<I: Invoke + 'static>(
 }
 
 async fn start<I: Invoke>(reading: Rc<Reading<I>>, origin: Origin, index: usize) {
-    let outside = &reading.tools.outside;
     match origin {
         Origin::Sqs => poll(&reading, index, async || Sqs::open(&reading).await).await,
         Origin::Kafka => poll(&reading, index, async || Kafka::open(&reading, index).await).await,
         Origin::Broker(broker) => match broker.engine {
             Engine::RabbitMq => {
-                poll(&reading, index, async || RabbitMq::open(&reading, outside, &broker).await).await;
+                poll(&reading, index, async || RabbitMq::open(&reading, &broker).await).await;
             }
             Engine::ActiveMq => {
-                poll(&reading, index, async || ActiveMq::open(&reading, outside, &broker, index).await).await;
+                poll(&reading, index, async || ActiveMq::open(&reading, &broker, index).await).await;
             }
         },
     }

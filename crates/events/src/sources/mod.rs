@@ -69,20 +69,12 @@ impl<I> Tools<I> {
 
     /// Whether the function's role may do what reading takes. The error is a sentence.
     fn permit(&self, mapping: &EventSourceMapping, action: &str, resource: &str) -> Result<(), String> {
-        let (function, qualifier) =
-            (mapping.function.as_str().into(), mapping.qualifier.as_deref().map(Arc::from));
-        let settings = self.settings.borrow_mut().of(&self.store, &function, qualifier.as_ref());
-        match settings.role.as_deref() {
+        let function = &mapping.function;
+        match self.settings_of(mapping).role.as_deref() {
             Some(role) if self.authorizer.role_may(role, action, resource) => Ok(()),
             Some(role) => Err(format!("The function's role {role} isn't allowed {action} on {resource}.")),
             None => Err(format!("The function {function} is gone, and its role with it.")),
         }
-    }
-}
-
-impl<I> std::fmt::Debug for Sources<I> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Sources").field("mappings", &self.wanted.len()).finish_non_exhaustive()
     }
 }
 
@@ -92,6 +84,12 @@ pub struct Sources<I> {
     /// What each mapping is to be; gone with it.
     wanted: HashMap<String, watch::Sender<Option<Rc<EventSourceMapping>>>>,
     supervisors: JoinSet<()>,
+}
+
+impl<I> std::fmt::Debug for Sources<I> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sources").field("mappings", &self.wanted.len()).finish_non_exhaustive()
+    }
 }
 
 impl<I: Invoke + 'static> Sources<I> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ondol_core::event_source::{Gathering, Verdict, again_seconds, of_response};
+use ondol_core::event_source::{Gathering, Verdict, again_seconds};
 use ondol_core::identity::RequestId;
 use ondol_core::time::{PolicyTime, WallTime};
 use ondol_failpoint::reach;
@@ -213,30 +213,17 @@ async fn settle<S: Source, I>(
     is_error: bool,
     body: &[u8],
 ) -> Result<bool, Trouble> {
-    let verdict = match (is_error, reading.mapping.reports_item_failures()) {
-        (true, _) => Verdict::AllFailed,
-        (false, false) => Verdict::AllDone,
-        (false, true) => {
-            let ids: Vec<&str> = batch.iter().map(|record| record.id.as_str()).collect();
-            of_response(body, &ids)
-        }
-    };
+    let reports_item_failures = reading.mapping.reports_item_failures();
+    let ids: Vec<&str> = batch.iter().map(|record| record.id.as_str()).collect();
+    let verdict = Verdict::of(is_error, reports_item_failures, body, &ids);
     let result = if is_error { "PROBLEM: Function call failed" } else { "OK" };
     reading.report(|report| report.last_processing_result = Some(result.into()));
     // What reports its failures itself is not slowed down by them. Source: AWS's page on errors of queues.
-    if is_error && !reading.mapping.reports_item_failures() {
+    if is_error && !reports_item_failures {
         reading.pollers.borrow_mut().slow_down();
     }
-    let mut place = 0;
-    let is_done = |_: &mut Record<S::Handle>| {
-        let done = match &verdict {
-            Verdict::AllDone => true,
-            Verdict::AllFailed => false,
-            Verdict::SomeFailed(failed) => !failed.contains(&place),
-        };
-        place += 1;
-        done
-    };
+    let mut places = 0..;
+    let is_done = |_: &mut Record<S::Handle>| places.next().is_some_and(|place| verdict.is_done(place));
     let done: Vec<S::Handle> = batch.extract_if(.., is_done).map(|record| record.handle).collect();
     reach("sources.before-settling");
     if !done.is_empty() {

@@ -20,7 +20,6 @@ use ondol_wire::time::java_date;
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use super::Outside;
 use super::broker::{ahead, credentials, queue, unreachable};
 use super::mapping::Reading;
 use super::source::{AfterFailure, Record, Source, Trouble, joined};
@@ -40,12 +39,8 @@ pub struct RabbitMq<'a> {
 }
 
 impl<'a> RabbitMq<'a> {
-    pub async fn open<I>(
-        reading: &'a Reading<I>,
-        outside: &'a Outside,
-        broker: &'a Broker,
-    ) -> Result<Self, Trouble> {
-        let credentials = credentials(reading, outside).await?;
+    pub async fn open<I>(reading: &'a Reading<I>, broker: &'a Broker) -> Result<Self, Trouble> {
+        let credentials = credentials(reading).await?;
         let queue = queue(reading)?;
         let virtual_host = reading.mapping.access("VIRTUAL_HOST").unwrap_or("/");
         if virtual_host.len() > 255 {

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use ondol_core::event_source::visibility_asked;
 use ondol_core::time::WallTime;
 use ondol_observe::{clock, notice};
 use ondol_services::{Asked, get_queue_url};
@@ -18,8 +19,8 @@ use super::source::{AfterFailure, Record, Source, Trouble, joined};
 const MESSAGES_MAX: usize = 10;
 /// Ten messages of 1 MiB, as JSON.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
-/// Seconds that a message is hidden longer than its window and the function's timeout.
-const HIDDEN_MORE: u64 = 30;
+/// The visibility timeout of a queue that does not say its own. Source: SQS's API reference.
+const VISIBILITY_SECONDS: u64 = 30;
 const NO_WAIT_PAUSE: Duration = Duration::from_millis(500);
 /// Tries of a deletion; what is not deleted comes again.
 const DELETIONS: usize = 3;
@@ -30,9 +31,9 @@ pub struct Sqs<'a, I> {
     arn: &'a str,
     region: String,
     url: String,
-    /// How long a received message is hidden from others, and whether this is asked for.
+    /// How long a received message is hidden from others, by the queue or because that is asked for.
     hidden_seconds: u64,
-    asks_to_hide: bool,
+    asks_to_hide: Option<u64>,
 }
 
 impl<'a, I> Sqs<'a, I> {
@@ -40,7 +41,7 @@ impl<'a, I> Sqs<'a, I> {
         let arn = reading.mapping.event_source_arn.as_deref().unwrap_or_default();
         let region = arn.split(':').nth(3).unwrap_or_default().to_owned();
         let mut sqs =
-            Self { reading, arn, region, url: String::new(), hidden_seconds: 0, asks_to_hide: false };
+            Self { reading, arn, region, url: String::new(), hidden_seconds: 0, asks_to_hide: None };
         sqs.permit()?;
         let body = get_queue_url(arn).ok_or_else(|| Trouble(format!("{arn} is no queue's ARN.")))?;
         let answer = sqs.call("AmazonSQS.GetQueueUrl", &body).await?;
@@ -49,10 +50,10 @@ impl<'a, I> Sqs<'a, I> {
         let answer = sqs.call("AmazonSQS.GetQueueAttributes", &body).await?;
         let seconds =
             answer["Attributes"]["VisibilityTimeout"].as_str().and_then(|text| text.parse::<u64>().ok());
-        // What waits for its window and is then worked on must not come back meanwhile. Source: AWS's page on queues.
-        let busy = reading.limits.window_millis / 1_000 + reading.tools.timeout_seconds(&reading.mapping);
-        sqs.asks_to_hide = reading.limits.window_millis > 0 && seconds.is_none_or(|seconds| seconds < busy);
-        sqs.hidden_seconds = if sqs.asks_to_hide { busy + HIDDEN_MORE } else { seconds.unwrap_or(30) };
+        let own = seconds.unwrap_or(VISIBILITY_SECONDS);
+        sqs.asks_to_hide =
+            visibility_asked(own, &reading.limits, reading.tools.timeout_seconds(&reading.mapping));
+        sqs.hidden_seconds = sqs.asks_to_hide.unwrap_or(own);
         Ok(sqs)
     }
 
@@ -90,7 +91,7 @@ impl<'a, I> Sqs<'a, I> {
         Ok(())
     }
 
-    fn record(&self, message: &Value, until: WallTime) -> Option<Record<(String, String)>> {
+    fn record(&self, message: &Value, until: WallTime) -> Option<Record<String>> {
         let text = |name: &str| message[name].as_str();
         let (id, receipt, body) = (text("MessageId")?, text("ReceiptHandle")?, text("Body")?);
         let attributes = message["MessageAttributes"].as_object();
@@ -118,7 +119,7 @@ impl<'a, I> Sqs<'a, I> {
             payload: Bytes::copy_from_slice(body.as_bytes()),
             rendered,
             until: Some(until),
-            handle: (id.to_owned(), receipt.to_owned()),
+            handle: receipt.to_owned(),
         })
     }
 }
@@ -138,8 +139,8 @@ fn attribute(value: &Value) -> Value {
 }
 
 impl<I> Source for Sqs<'_, I> {
-    /// A message's id and receipt handle.
-    type Handle = (String, String);
+    /// A message's receipt handle.
+    type Handle = String;
     /// What a queue answers to somebody who left is hidden until its visibility timeout is over.
     const MAY_LEAVE: bool = false;
 
@@ -157,8 +158,8 @@ impl<I> Source for Sqs<'_, I> {
             "AttributeNames": ["All"],
             "MessageAttributeNames": ["All"],
         });
-        if self.asks_to_hide {
-            body["VisibilityTimeout"] = self.hidden_seconds.into();
+        if let Some(seconds) = self.asks_to_hide {
+            body["VisibilityTimeout"] = seconds.into();
         }
         let answer = self.call("AmazonSQS.ReceiveMessage", &body).await?;
         let messages = answer["Messages"].as_array().map(Vec::as_slice).unwrap_or_default();
@@ -173,7 +174,7 @@ impl<I> Source for Sqs<'_, I> {
     async fn done(&mut self, handles: Vec<Self::Handle>) -> Result<(), Trouble> {
         let (mut left, mut outcome) = (0, Ok(()));
         for chunk in handles.chunks(MESSAGES_MAX) {
-            let mut receipts: Vec<&str> = chunk.iter().map(|(_, receipt)| receipt.as_str()).collect();
+            let mut receipts: Vec<&str> = chunk.iter().map(String::as_str).collect();
             for _ in 0..DELETIONS {
                 outcome = self.delete(&mut receipts).await;
                 if receipts.is_empty() {

@@ -33,6 +33,7 @@ use tokio::time::Instant;
 
 use connection::{Connection, address, fine};
 
+use super::broker::basic_auth;
 use super::mapping::Reading;
 use super::source::{AfterFailure, Record, Source, Trouble, joined};
 
@@ -86,15 +87,7 @@ impl<'a, I> Kafka<'a, I> {
     /// The poller with this number reads the partition with this number.
     pub async fn open(reading: &'a Reading<I>, index: usize) -> Result<Self, Trouble> {
         let mapping = &reading.mapping;
-        let credentials = match mapping.access("BASIC_AUTH") {
-            None => None,
-            Some(secret) => {
-                reading.permit("secretsmanager:GetSecretValue", secret)?;
-                let outside = &reading.tools.outside;
-                let found = outside.secrets.basic(&outside.services, secret).await;
-                Some(found.map_err(|why| Trouble(format!("EVENT_SOURCE_AUTHN_ERROR: {why}")))?)
-            }
-        };
+        let credentials = basic_auth(reading).await?;
         let name = mapping.topic().unwrap_or_default();
         let topic = TopicName(StrBytes::from_string(name.to_owned()));
         let group = GroupId(StrBytes::from_string(mapping.consumer_group().to_owned()));
