@@ -43,6 +43,13 @@ pub struct AgentConfiguration {
     pub credentials: CredentialsOf,
 }
 
+impl AgentConfiguration {
+    /// The control group of an environment below ours, where there is one.
+    pub(crate) fn group(&self, id: EnvironmentId, assignment: &EnvironmentAssignment) -> Option<String> {
+        self.limits.then(|| format!("{}/{}/{id}", self.server_id, assignment.instance.id))
+    }
+}
+
 impl std::fmt::Debug for AgentConfiguration {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("AgentConfiguration").field("run_folder", &self.run_folder).finish_non_exhaustive()

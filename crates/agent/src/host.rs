@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use ondol_core::function::Reason;
@@ -25,6 +25,7 @@ use tokio::task::JoinHandle;
 
 use crate::caller::Caller;
 use crate::extensions::Extensions;
+use crate::gauge::Gauge;
 use crate::journal::{Ended, Journal};
 use crate::logs::Logs;
 use crate::variables::initialization_type;
@@ -61,14 +62,6 @@ pub enum ShardEvent {
     Unsubscribed(Vec<usize>),
     /// Everything of it is closed: why it ended, and whether by itself.
     Ended { reason: Reason, by_itself: bool },
-}
-
-/// Numbers of an environment that other threads may read.
-#[derive(Debug, Default)]
-pub struct Gauge {
-    pub in_flight: AtomicUsize,
-    pub parked_polls: AtomicUsize,
-    pub timed_out: AtomicUsize,
 }
 
 /// An invocation given to a poll.
@@ -260,6 +253,12 @@ impl Host {
         let (reply, answered) = oneshot::channel();
         let request = invocation.request;
         let timeout_millis = invocation.timeout_millis;
+        let in_flight = self.slots.borrow().in_flight();
+        if let Some(cause) = self.listeners.gauge.too_hot_for(in_flight) {
+            self.refused();
+            Caller::new(reply, invocation).refuse(cause);
+            return answered;
+        }
         self.callers.borrow_mut().insert(request, Caller::new(reply, invocation));
         self.handle(Event::Invoke { request, timeout_millis });
         answered
@@ -302,6 +301,7 @@ impl Host {
         (self.listeners.gate)(GateEvent::Ready {
             environment: self.id,
             publication: self.assignment.publication.id,
+            zone: self.assignment.instance.availability_zone.as_str().into(),
             limit: function.concurrency(),
             is_on_demand: function.is_on_demand(),
         });
@@ -314,6 +314,12 @@ impl Host {
             self.freeing.set(false);
             (self.listeners.gate)(GateEvent::SlotReleased { environment: self.id });
         }
+    }
+
+    /// The gate counted a slot for what was not taken; the caller may be gone, so it is given back from here.
+    fn refused(&self) {
+        self.listeners.gauge.refusals.fetch_add(1, Ordering::Relaxed);
+        self.slot_released();
     }
 
     fn slot_released(&self) {
@@ -615,8 +621,7 @@ impl Host {
                             self.give_up();
                         }
                     } else {
-                        // The gate counted a slot for it; the caller may be gone, so it is given back from here.
-                        self.slot_released();
+                        self.refused();
                     }
                     if let Some(caller) = self.callers.borrow_mut().remove(&request) {
                         caller.refuse(ThrottleCause::Concurrency);
@@ -629,7 +634,7 @@ impl Host {
         }
         let slots = self.slots.borrow();
         let gauge = &self.listeners.gauge;
-        gauge.in_flight.store(slots.in_flight(), Ordering::Relaxed);
+        gauge.hold(clock::wall(), slots.in_flight());
         gauge.parked_polls.store(slots.parked(), Ordering::Relaxed);
         gauge.timed_out.store(slots.timed_out(), Ordering::Relaxed);
         let next = slots.next_wakeup();

@@ -9,6 +9,7 @@ use std::time::Duration;
 use ondol_core::capacity::EnvironmentState;
 use ondol_core::function::Reason;
 use ondol_core::identity::EnvironmentId;
+use ondol_core::signals::Limits;
 use ondol_core::time::WallTime;
 use ondol_failpoint::reach;
 use ondol_launcher::channel;
@@ -22,7 +23,9 @@ use tokio::sync::{mpsc, watch};
 
 use crate::configuration::AgentConfiguration;
 use crate::environment::{Planned, launch_request};
-use crate::host::{Gauge, ShardEvent};
+use crate::gauge::Gauge;
+use crate::host::ShardEvent;
+use crate::sampling::{MachineSampler, Sampler};
 use crate::shard::{Adopted, ShardCommand, ShardEnd};
 
 /// Initialisation may take this long at least, and this long at most whatever the function's timeout.
@@ -42,6 +45,8 @@ const TERMINATE_MILLIS: u64 = 600;
 const SHUTDOWN_MILLIS: u64 = 2_000;
 /// How old the numbers of a report may be.
 const REFRESH: Duration = Duration::from_millis(200);
+/// How often environments are sampled.
+const SAMPLE: Duration = Duration::from_secs(1);
 /// A runtime that failed to initialise gets this long for its last words.
 const LAST_WORDS_MILLIS: u64 = 100;
 /// Host ids environments run under; two each.
@@ -92,6 +97,7 @@ struct Live {
     shard: usize,
     host_slot: u32,
     gauge: Arc<Gauge>,
+    sampler: Sampler,
 }
 
 /// Where the runtime of an environment with extensions is.
@@ -112,6 +118,7 @@ pub struct Machine {
     live: BTreeMap<EnvironmentId, Live>,
     /// What the launcher has no room for yet.
     outgoing: VecDeque<LauncherRequest>,
+    sampler: MachineSampler,
     report: Report,
 }
 
@@ -140,6 +147,7 @@ impl Machine {
             events,
             live: BTreeMap::new(),
             outgoing: VecDeque::new(),
+            sampler: MachineSampler::default(),
             report: Report::default(),
         };
         Ok((machine, ends))
@@ -152,7 +160,10 @@ impl Machine {
         reports: watch::Sender<Report>,
     ) -> Result<(), String> {
         let mut refresh = tokio::time::interval(REFRESH);
-        refresh.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut sample = tokio::time::interval(SAMPLE);
+        for interval in [&mut refresh, &mut sample] {
+            interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        }
         loop {
             let deadline = self.next_deadline();
             tokio::select! {
@@ -175,6 +186,7 @@ impl Machine {
                 () = until(deadline) => self.overdue().await?,
                 // What is in flight changes without an event of its own.
                 _ = refresh.tick() => {}
+                _ = sample.tick() => self.sample(),
             }
             self.publish(&reports);
         }
@@ -226,6 +238,24 @@ impl Machine {
         Ok(())
     }
 
+    /// Looks at what the machine and every environment that serves use.
+    fn sample(&mut self) {
+        self.report.machine = self.sampler.look();
+        for (id, live) in &mut self.live {
+            let function = &live.assignment.publication.configuration;
+            // On demand an environment has one request at a time, and nobody chooses between them.
+            if matches!(live.phase, Phase::Ready) && !function.is_on_demand() {
+                let limits = Limits {
+                    cpu_millis: u32::try_from(function.cpu_millis()).unwrap_or(u32::MAX),
+                    memory_mib: function.memory_size_mib,
+                    disk_mib: function.ephemeral_storage_mib,
+                };
+                let group = self.configuration.group(*id, &live.assignment);
+                live.sampler.look(&live.gauge, group.as_deref(), limits, &self.report.machine);
+            }
+        }
+    }
+
     async fn launch(&mut self, id: EnvironmentId, wanted: &EnvironmentAssignment) -> Result<(), String> {
         let taken: BTreeSet<u32> = self.live.values().map(|live| live.host_slot).collect();
         let host_slot = (0..).find(|slot| !taken.contains(slot)).unwrap_or_default();
@@ -241,6 +271,7 @@ impl Machine {
             shard: shard_of(wanted, of_version, self.shards.len()),
             host_slot,
             gauge: Arc::default(),
+            sampler: Sampler::default(),
         };
         self.live.insert(id, live);
         let credentials = (self.configuration.credentials)(id, wanted);
@@ -290,10 +321,7 @@ impl Machine {
                     log,
                     log_stream,
                     extensions: live.extensions.clone(),
-                    group: self.configuration.limits.then(|| {
-                        let share = &live.assignment.instance;
-                        format!("{}/{}/{environment}", self.configuration.server_id, share.id)
-                    }),
+                    group: self.configuration.group(environment, &live.assignment),
                     gauge: Arc::clone(&live.gauge),
                 };
                 if matches!(live.phase, Phase::Launching) {
@@ -555,6 +583,8 @@ impl Live {
             in_flight: self.gauge.in_flight.load(Ordering::Relaxed),
             parked_polls: self.gauge.parked_polls.load(Ordering::Relaxed),
             timed_out: self.gauge.timed_out.load(Ordering::Relaxed),
+            signals: self.sampler.signals,
+            heat: self.sampler.heat(),
         }
     }
 }

@@ -16,7 +16,8 @@ use ondol_protocol::invocation::{Deliver, Invocation, Refused, Reply};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-pub use crate::host::{Gauge, ShardEvent};
+pub use crate::gauge::Gauge;
+pub use crate::host::ShardEvent;
 use crate::host::{Host, Listeners};
 use crate::journal::Journal;
 use crate::runtime_api;

@@ -11,14 +11,16 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use ondol_core::capacity::{
-    Environment, EnvironmentState, Instance, Memory, Picture, Plan, Step, VersionChange, decide, default_pool,
+    Environment, EnvironmentState, Instance, InstanceState, Memory, Picture, Plan, Settings, Step,
+    VersionChange, decide, default_pool,
 };
 use ondol_core::capacity_provider::{CapacityProvider, ProviderState};
 use ondol_core::coins::Coins;
-use ondol_core::function::{Function, FunctionVersion, LastUpdate, Reason, VersionKey, VersionState};
+use ondol_core::function::{Function, FunctionVersion, Reason, VersionKey, VersionState};
 use ondol_core::identity::{EnvironmentId, Home, InstanceId, LATEST, PublicationId};
 use ondol_core::instance_type::by_name;
 use ondol_core::on_demand::{Demand, Whom};
+use ondol_core::signals::Traffic;
 use ondol_core::time::PolicyTime;
 use ondol_failpoint::reach;
 use ondol_observe::logs::LogSender;
@@ -88,6 +90,11 @@ pub struct Control {
     pub default_pool: InstanceShare,
     pub views: watch::Sender<Arc<View>>,
     pub coins: Coins,
+    pub settings: Settings,
+    /// Brings an instance up, or says why it can't.
+    pub launch: Box<dyn Fn(&Instance) -> Result<(), Reason> + Send + Sync>,
+    /// What the front end counted of each publication.
+    pub traffic: Box<dyn Fn() -> BTreeMap<PublicationId, Traffic> + Send + Sync>,
     pub epoch: u64,
     pub logs: LogSender,
 }
@@ -116,8 +123,7 @@ impl Control {
                 Ok(()) => {
                     let picture = self.picture(&documents, demand, &environments, &needs);
                     let now = clock::policy();
-                    let kept = picture.environments.clone();
-                    let (plan, remembered) = decide(picture, memory, now, &mut self.coins);
+                    let (plan, remembered) = decide(&picture, memory, now, &mut self.coins);
                     memory = remembered;
                     let carried = self.carry_out(&plan, &mut environments, &mut needs).await;
                     if carried.assignment_changed {
@@ -126,7 +132,7 @@ impl Control {
                         let assignment = Assignment { generation, environments: environments.clone() };
                         self.assignments.send_replace(Arc::new(assignment));
                     }
-                    self.show(&plan, kept, now);
+                    self.show(&plan, picture.environments, now);
                     if carried.complete { plan.wake_at } else { Some(now.plus_seconds(RETRY_SECONDS)) }
                 }
                 Err(error) => {
@@ -159,6 +165,8 @@ impl Control {
         let environments = needs
             .iter()
             .map(|(id, environment)| {
+                let signals =
+                    report.environments.get(id).map(|reported| reported.signals).unwrap_or_default();
                 let reported = report.environments.get(id).map(|reported| reported.state.clone());
                 let draining = environments.get(id).is_some_and(|assigned| assigned.draining);
                 let state = match reported {
@@ -170,10 +178,12 @@ impl Control {
                     None if draining => EnvironmentState::Draining,
                     None => EnvironmentState::Starting,
                 };
-                (*id, Environment { state, ..environment.clone() })
+                (*id, Environment { state, signals, ..environment.clone() })
             })
             .collect();
-        picture::take(documents, &self.home, environments, demand, (self.machine)())
+        let machine = MachineFacts { signals: report.machine, ..(self.machine)() };
+        let seen = picture::Seen { environments, demand, machine, traffic: (self.traffic)() };
+        picture::take(documents, &self.home, self.settings, seen)
     }
 
     /// Carries a plan out in its order. Once the store refused a step, those that need it are left for the next
@@ -276,15 +286,18 @@ impl Control {
     /// A document that changed meanwhile is left alone: the change wakes the loop, and it decides again.
     async fn store_step(&self, step: &Step) -> Result<(), StoreError> {
         let instance = match step {
-            Step::LaunchInstance(instance) => Some(instance.clone()),
+            Step::LaunchInstance(instance) => Some(self.launched(instance)),
             Step::TerminateInstance { id } => {
                 self.store.document(&keys::instance(&id.0))?.map(|(found, _)| found)
             }
             _ => None,
         };
         let launches = matches!(step, Step::LaunchInstance(_));
-        if let Some(instance) = &instance {
-            self.system_log(instance, if launches { Deed::Launching } else { Deed::Terminating });
+        // What never came up has no end of its own.
+        let instance =
+            instance.filter(|found| launches || !matches!(found.state, InstanceState::LaunchFailed(_)));
+        if let Some(found) = &instance {
+            self.system_log(found, &if launches { Deed::Launching } else { Deed::Terminating });
         }
         let transaction = match step {
             Step::ActivateProvider { name } => {
@@ -300,9 +313,13 @@ impl Control {
                     .when(Precondition::Unchanged(key.clone(), revision))
                     .put(key, &provider)
             }
-            Step::LaunchInstance(instance) => {
-                let key = keys::instance(&instance.id.0);
-                Transaction::default().when(Precondition::Absent(key.clone())).put(key, instance)
+            Step::LaunchInstance(Instance { id, .. }) => {
+                let key = keys::instance(&id.0);
+                let absent = Transaction::default().when(Precondition::Absent(key.clone()));
+                match &instance {
+                    Some(instance) => absent.put(key, instance),
+                    None => absent,
+                }
             }
             Step::TerminateInstance { id } => Transaction::default().delete(keys::instance(&id.0)),
             Step::RemoveProvider { name } => {
@@ -332,19 +349,27 @@ impl Control {
         };
         let committed = self.store.commit(transaction).await;
         if let Some(instance) = &instance {
-            self.system_log(
-                instance,
-                match (&committed, launches) {
-                    (Ok(_), true) => Deed::Launched,
-                    (Ok(_), false) => Deed::Terminated,
-                    (Err(_), true) => Deed::LaunchFailed,
-                    (Err(_), false) => Deed::TerminateFailed,
-                },
-            );
+            let deed = match (&committed, &instance.state) {
+                (Ok(_), InstanceState::LaunchFailed(reason)) => Deed::LaunchFailed(reason.text.clone()),
+                (Ok(_), _) if launches => Deed::Launched,
+                (Ok(_), _) => Deed::Terminated,
+                (Err(error), _) if launches => Deed::LaunchFailed(error.to_string()),
+                (Err(_), _) => Deed::TerminateFailed,
+            };
+            self.system_log(instance, &deed);
         }
         match committed? {
             Committed::At(_) | Committed::Conflict => Ok(()),
         }
+    }
+
+    /// The instance as it is after its launch.
+    fn launched(&self, instance: &Instance) -> Instance {
+        let state = match (self.launch)(instance) {
+            Ok(()) => InstanceState::Running,
+            Err(reason) => InstanceState::LaunchFailed(reason),
+        };
+        Instance { state, ..instance.clone() }
     }
 
     /// Removes what still is to be removed: a restore may have brought it back since the decision.
@@ -361,7 +386,7 @@ impl Control {
     }
 
     /// A line in the log of an instance's capacity provider.
-    fn system_log(&self, instance: &Instance, deed: Deed) {
+    fn system_log(&self, instance: &Instance, deed: &Deed) {
         let key = keys::capacity_provider(&instance.capacity_provider);
         // A provider that is gone has no log any more.
         if let Ok(Some((provider, _))) = self.store.document::<CapacityProvider>(&key) {
@@ -392,36 +417,11 @@ fn changed(
     publication: PublicationId,
     change: &VersionChange,
 ) -> Option<FunctionVersion> {
-    if version.publication.id != publication || version.state == VersionState::Deleting {
-        return None;
-    }
-    match change.clone() {
-        VersionChange::Activate => {
-            version.serving = Some(version.publication.clone());
-            version.state = VersionState::Active;
-            version.state_reason = None;
-            version.last_update = LastUpdate::Successful;
-            version.applied_scaling = Some(version.scaling);
-        }
-        VersionChange::ApplyScaling => version.applied_scaling = Some(version.scaling),
-        VersionChange::Fail(reason) => {
-            version.state = VersionState::Failed;
-            version.last_update = LastUpdate::Failed(reason.clone());
-            version.state_reason = Some(reason);
-        }
-        VersionChange::FailUpdate(reason) => version.last_update = LastUpdate::Failed(reason),
-        VersionChange::Deactivate => version.deactivate(),
-        VersionChange::Deactivated => {
-            version.state = VersionState::Deactivated;
-            version.applied_scaling = Some(version.scaling);
-            // Nothing is under way any more; what was published last is what a reactivation starts.
-            if version.last_update == LastUpdate::InProgress {
-                version.last_update = LastUpdate::Successful;
-            }
-        }
-        VersionChange::Reactivate => version.reactivate(),
-    }
-    Some(version)
+    let is_current = version.publication.id == publication && version.state != VersionState::Deleting;
+    is_current.then(|| {
+        change.apply(&mut version);
+        version
+    })
 }
 
 /// A step's name, for the points at which tests kill the server.

@@ -3,24 +3,28 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use ondol_core::capacity::{Environment, Machine, Picture};
+use ondol_core::capacity::{Environment, Machine, Picture, Settings};
 use ondol_core::function::{FunctionVersion, Publication, VersionKey};
 use ondol_core::identity::{EnvironmentId, Home, LATEST, PublicationId};
 use ondol_core::on_demand::Demand;
+use ondol_core::signals::Traffic;
 
 use crate::documents::{Documents, Kind};
 
 /// What the binary knows of its machine.
 pub type MachineFacts = Machine;
 
+/// What is seen beside the documents.
+pub struct Seen {
+    pub environments: BTreeMap<EnvironmentId, Environment>,
+    pub demand: Demand,
+    pub machine: Machine,
+    pub traffic: BTreeMap<PublicationId, Traffic>,
+}
+
 /// Versions that run on demand have no part in it but what is asked for.
-pub fn take(
-    documents: &Documents,
-    home: &Home,
-    environments: BTreeMap<EnvironmentId, Environment>,
-    demand: Demand,
-    machine: Machine,
-) -> Picture {
+pub fn take(documents: &Documents, home: &Home, settings: Settings, seen: Seen) -> Picture {
+    let Seen { environments, demand, machine, traffic } = seen;
     let asked: BTreeSet<PublicationId> = demand
         .waiting
         .keys()
@@ -32,6 +36,8 @@ pub fn take(
     let owned = |version: &Arc<FunctionVersion>| (version.key(), FunctionVersion::clone(version));
     Picture {
         region: home.region.clone(),
+        settings,
+        traffic,
         providers: own(&documents.providers, |provider| provider.name.clone()),
         versions: documents.versions.values().filter(managed).map(owned).collect(),
         functions_deleting: documents.deleting.clone(),

@@ -12,19 +12,20 @@ use ondol_wire::time::iso_8601_millis;
 use serde_json::json;
 
 /// What happened to an instance.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Deed {
     Launching,
     Launched,
-    LaunchFailed,
+    /// And why.
+    LaunchFailed(String),
     Terminating,
     Terminated,
     TerminateFailed,
 }
 
-pub fn write(logs: &LogSender, home: &Home, provider: &CapacityProvider, instance: &Instance, deed: Deed) {
+pub fn write(logs: &LogSender, home: &Home, provider: &CapacityProvider, instance: &Instance, deed: &Deed) {
     let level = match deed {
-        Deed::LaunchFailed | Deed::TerminateFailed => Level::Warn,
+        Deed::LaunchFailed(_) | Deed::TerminateFailed => Level::Warn,
         _ => Level::Info,
     };
     if level < Level::parse(&provider.logging.system_log_level) {
@@ -34,8 +35,8 @@ pub fn write(logs: &LogSender, home: &Home, provider: &CapacityProvider, instanc
     let message = match deed {
         Deed::Launching => format!("Launching {kind} instance in {zone}"),
         Deed::Launched => format!("Successfully launched {kind} instance {id} in {zone}"),
-        Deed::LaunchFailed => {
-            format!("Failed to launch {kind} instance in {zone}: Internal error - the system will retry")
+        Deed::LaunchFailed(why) => {
+            format!("Failed to launch {kind} instance in {zone}: {why} - the system will retry")
         }
         Deed::Terminating => format!("Terminating {kind} instance {id} in {zone}"),
         Deed::Terminated => format!("Successfully terminated {kind} instance {id} in {zone}"),
@@ -56,7 +57,7 @@ pub fn write(logs: &LogSender, home: &Home, provider: &CapacityProvider, instanc
             "capacityProviderArn": home.capacity_provider_arn(&provider.name),
         },
     });
-    if !matches!(deed, Deed::Launching | Deed::LaunchFailed) {
+    if !matches!(deed, Deed::Launching | Deed::LaunchFailed(_)) {
         line["metadata"]["instanceId"] = id.to_string().into();
     }
     let stream = LogStream {

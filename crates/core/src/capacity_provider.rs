@@ -53,7 +53,7 @@ impl InstanceRequirements {
             TypeFilter::Allowed(patterns) => patterns.iter().any(|pattern| matches(pattern, name)),
             TypeFilter::Excluded(patterns) => !patterns.iter().any(|pattern| matches(pattern, name)),
         };
-        all().into_iter().filter(|t| t.architecture == self.architecture && admitted(&t.name())).collect()
+        all().iter().filter(|t| t.architecture == self.architecture && admitted(t.name)).copied().collect()
     }
 }
 
@@ -70,6 +70,9 @@ pub enum ScalingMode {
     Auto,
     Manual { policies: Vec<ScalingPolicy> },
 }
+
+/// The one metric a scaling policy may name here.
+pub const CPU_METRIC: &str = "LambdaCapacityProviderAverageCPUUtilization";
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScalingPolicy {

@@ -2,14 +2,24 @@
 //!
 //! The gate is one shard's view of the slots its agent owns. It counts what it sent and hears what came
 //! back; the agent has the last word. Saturated means throttled at once, as on AWS.
+//!
+//! Environments with a free slot stand before those without in their zone's list, so that an admission looks at a
+//! few of them however many there are.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
 
 use crate::coins::Coins;
 use crate::identity::{EnvironmentId, PublicationId};
+use crate::lookup::Lookup;
 
-/// Why an invocation was throttled: exactly one of AWS's four.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+/// Environments an invocation is offered to before it is throttled.
+pub const ATTEMPTS_MAX: usize = 3;
+
+/// Why an invocation was throttled: exactly one of AWS's four. The order tells which is said when several are so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum ThrottleCause {
     Concurrency,
     Cpu,
@@ -18,6 +28,8 @@ pub enum ThrottleCause {
 }
 
 impl ThrottleCause {
+    pub const ALL: [Self; 4] = [Self::Concurrency, Self::Cpu, Self::Memory, Self::Disk];
+
     pub fn name(self) -> &'static str {
         match self {
             Self::Concurrency => "concurrency",
@@ -33,6 +45,8 @@ pub enum Event {
     Ready {
         environment: EnvironmentId,
         publication: PublicationId,
+        /// Its availability zone.
+        zone: Arc<str>,
         limit: u32,
         /// Of a Lambda (default) function: it is the pool's, and no gate's.
         is_on_demand: bool,
@@ -48,91 +62,223 @@ pub enum Event {
 
 #[derive(Debug)]
 struct View {
+    environment: EnvironmentId,
     publication: PublicationId,
     limit: u32,
     in_flight: u32,
+    /// Which of its publication's zones it is in, and its place in that zone's list.
+    zone: usize,
+    place: usize,
+}
+
+/// The environments of one publication in one zone: those with a free slot first.
+#[derive(Debug)]
+struct Zone {
+    name: Arc<str>,
+    members: Vec<usize>,
+    free: usize,
+}
+
+#[derive(Debug, Default)]
+struct Group {
+    zones: Vec<Zone>,
+    in_flight: u32,
+    slots: u32,
 }
 
 #[derive(Debug, Default)]
 pub struct Gate {
-    environments: BTreeMap<EnvironmentId, View>,
-    publications: BTreeMap<PublicationId, Vec<EnvironmentId>>,
+    /// Views by number; those that are gone wait in `vacant` to be used again.
+    views: Vec<View>,
+    vacant: Vec<usize>,
+    numbers: Lookup<EnvironmentId, usize>,
+    groups: BTreeMap<PublicationId, Group>,
 }
 
 impl Gate {
     pub fn handle(&mut self, event: &Event) {
-        match *event {
-            Event::Ready { environment, publication, limit, .. } => {
-                let view = View { publication, limit, in_flight: 0 };
-                if self.environments.insert(environment, view).is_none() {
-                    self.publications.entry(publication).or_default().push(environment);
-                }
+        match event {
+            Event::Ready { environment, publication, zone, limit, .. } => {
+                self.add(*environment, *publication, zone, *limit);
             }
-            Event::Closed { environment } => {
-                let Some(view) = self.environments.remove(&environment) else { return };
-                if let Some(list) = self.publications.get_mut(&view.publication) {
-                    list.retain(|listed| *listed != environment);
-                    if list.is_empty() {
-                        self.publications.remove(&view.publication);
-                    }
-                }
-            }
+            Event::Closed { environment } => self.remove(*environment),
             Event::SlotReleased { environment } => {
-                if let Some(view) = self.environments.get_mut(&environment) {
-                    view.in_flight = view.in_flight.saturating_sub(1);
+                let Some(&number) = self.numbers.get(environment) else { return };
+                let view = &self.views[number];
+                if view.in_flight > 0 {
+                    self.count(number, view.in_flight - 1);
                 }
             }
         }
     }
 
-    /// Takes a slot: the less loaded of two picked by chance, or any free one when both are full.
-    /// `tried` are environments that refused this invocation already.
+    /// Takes a slot: the less loaded of two picked by chance among those with a free one. `tried` are environments
+    /// that refused this invocation already, [`ATTEMPTS_MAX`] at most: the next is of the same zone, if that has one.
     pub fn admit(
         &mut self,
         publication: PublicationId,
         tried: &[EnvironmentId],
         coins: &mut Coins,
     ) -> Result<EnvironmentId, ThrottleCause> {
-        let list = self.publications.get(&publication).map(Vec::as_slice).unwrap_or_default();
-        let free = |id: &EnvironmentId| {
-            let view = self.environments.get(id)?;
-            (view.in_flight < view.limit && !tried.contains(id)).then_some(view.in_flight)
-        };
-        let start = coins.below(list.len());
-        let other = coins.below(list.len());
-        let pair = [list.get(start), list.get(other)];
-        let best = pair.into_iter().flatten().filter_map(|id| free(id).map(|load| (load, *id))).min();
-        let chosen = best.map(|(_, id)| id).or_else(|| {
-            let around = list.iter().skip(start).chain(list.iter().take(start));
-            around.copied().find(|id| free(id).is_some())
+        let group = self.groups.get(&publication).ok_or(ThrottleCause::Concurrency)?;
+        let same_zone = tried.first().and_then(|first| self.numbers.get(first)).and_then(|number| {
+            self.pick(std::slice::from_ref(&group.zones[self.views[*number].zone]), tried, coins)
         });
-        let chosen = chosen.ok_or(ThrottleCause::Concurrency)?;
-        if let Some(view) = self.environments.get_mut(&chosen) {
-            view.in_flight += 1;
+        let picked = same_zone.or_else(|| self.pick(&group.zones, tried, coins));
+        let number = picked.ok_or(ThrottleCause::Concurrency)?;
+        self.count(number, self.views[number].in_flight + 1);
+        Ok(self.views[number].environment)
+    }
+
+    /// The less loaded of two that have a free slot and were not tried.
+    fn pick(&self, zones: &[Zone], tried: &[EnvironmentId], coins: &mut Coins) -> Option<usize> {
+        let free: usize = zones.iter().map(|zone| zone.free).sum();
+        let at = |mut place: usize| {
+            zones.iter().find_map(|zone| {
+                let found = zone.members.get(place).filter(|_| place < zone.free).copied();
+                place = place.saturating_sub(zone.free);
+                found
+            })
+        };
+        // The first at or after a place that was not tried: at most one more look for each that was.
+        let untried = |place: usize| {
+            (0..=tried.len().min(free))
+                .filter_map(|step| at((place + step) % free))
+                .find(|number| !tried.contains(&self.views[*number].environment))
+        };
+        if free == 0 {
+            return None;
         }
-        Ok(chosen)
+        let pair = [untried(coins.below(free)), untried(coins.below(free))];
+        pair.into_iter().flatten().min_by_key(|number| {
+            let view = &self.views[*number];
+            // Shares of limits, so that unequal environments fill alike.
+            (u64::from(view.in_flight) * 1_000_000 / u64::from(view.limit.max(1)), view.environment)
+        })
     }
 
     /// Invocations this gate has in flight for a publication, and its slots.
     pub fn load(&self, publication: PublicationId) -> (u32, u32) {
-        let views = self
-            .publications
-            .get(&publication)
-            .into_iter()
-            .flatten()
-            .filter_map(|id| self.environments.get(id));
-        views.fold((0, 0), |(used, all), view| (used + view.in_flight, all + view.limit))
+        self.groups.get(&publication).map_or((0, 0), |group| (group.in_flight, group.slots))
+    }
+
+    fn add(&mut self, environment: EnvironmentId, publication: PublicationId, zone: &Arc<str>, limit: u32) {
+        self.remove(environment);
+        let group = self.groups.entry(publication).or_default();
+        let zone = group.zones.iter().position(|known| known.name == *zone).unwrap_or_else(|| {
+            group.zones.push(Zone { name: Arc::clone(zone), members: Vec::new(), free: 0 });
+            group.zones.len() - 1
+        });
+        group.slots += limit;
+        let place = group.zones[zone].members.len();
+        let view = View { environment, publication, limit, in_flight: 0, zone, place };
+        let number = match self.vacant.pop() {
+            Some(number) => {
+                self.views[number] = view;
+                number
+            }
+            None => {
+                self.views.push(view);
+                self.views.len() - 1
+            }
+        };
+        group.zones[zone].members.push(number);
+        self.numbers.insert(environment, number);
+        if limit > 0 {
+            self.free(number);
+        }
+    }
+
+    fn remove(&mut self, environment: EnvironmentId) {
+        let Some(number) = self.numbers.remove(&environment) else { return };
+        self.occupy(number);
+        let View { publication, zone, place, limit, in_flight, .. } = self.views[number];
+        let Some(group) = self.groups.get_mut(&publication) else { return };
+        group.slots -= limit;
+        group.in_flight -= in_flight;
+        let members = &mut group.zones[zone].members;
+        members.swap_remove(place);
+        if let Some(moved) = members.get(place) {
+            self.views[*moved].place = place;
+        }
+        if group.zones.iter().all(|zone| zone.members.is_empty()) {
+            self.groups.remove(&publication);
+        }
+        self.vacant.push(number);
+    }
+
+    fn count(&mut self, number: usize, in_flight: u32) {
+        let view = &mut self.views[number];
+        let (was_free, is_free) = (view.in_flight < view.limit, in_flight < view.limit);
+        let before = std::mem::replace(&mut view.in_flight, in_flight);
+        if let Some(group) = self.groups.get_mut(&view.publication) {
+            group.in_flight = group.in_flight - before + in_flight;
+        }
+        match (was_free, is_free) {
+            (false, true) => self.free(number),
+            (true, false) => self.occupy(number),
+            _ => {}
+        }
+    }
+
+    /// Moves it among those with a free slot.
+    fn free(&mut self, number: usize) {
+        self.exchange(number, |zone| {
+            zone.free += 1;
+            zone.free - 1
+        });
+    }
+
+    /// Moves it behind those with a free slot, if it is not there yet.
+    fn occupy(&mut self, number: usize) {
+        let view = &self.views[number];
+        let group = self.groups.get(&view.publication);
+        if group.is_some_and(|group| view.place < group.zones[view.zone].free) {
+            self.exchange(number, |zone| {
+                zone.free -= 1;
+                zone.free
+            });
+        }
+    }
+
+    fn exchange(&mut self, number: usize, with: impl FnOnce(&mut Zone) -> usize) {
+        let (publication, zone, place) =
+            (self.views[number].publication, self.views[number].zone, self.views[number].place);
+        let Some(group) = self.groups.get_mut(&publication) else { return };
+        let zone = &mut group.zones[zone];
+        let other = with(zone);
+        zone.members.swap(place, other);
+        self.views[zone.members[place]].place = place;
+        self.views[number].place = other;
     }
 
     /// Every invariant. Tests call it after each event.
     pub fn check(&self) {
-        for (id, view) in &self.environments {
-            assert!(view.in_flight <= view.limit, "{id} is over its limit");
-            let listed = self.publications.get(&view.publication).is_some_and(|list| list.contains(id));
-            assert!(listed, "{id} is not listed under its publication");
+        let mut listed = 0;
+        for (publication, group) in &self.groups {
+            let (mut in_flight, mut slots) = (0, 0);
+            for (which, zone) in group.zones.iter().enumerate() {
+                for (place, number) in zone.members.iter().enumerate() {
+                    let view = &self.views[*number];
+                    let id = view.environment;
+                    assert!(view.in_flight <= view.limit, "{id} is over its limit");
+                    assert_eq!(
+                        (view.publication, view.zone, view.place),
+                        (*publication, which, place),
+                        "{id}"
+                    );
+                    assert_eq!(
+                        place < zone.free,
+                        view.in_flight < view.limit,
+                        "{id} stands on the wrong side"
+                    );
+                    assert_eq!(self.numbers.get(&id), Some(number), "{id} is known by its number");
+                    (in_flight, slots, listed) = (in_flight + view.in_flight, slots + view.limit, listed + 1);
+                }
+            }
+            assert_eq!((group.in_flight, group.slots), (in_flight, slots), "{publication} is counted right");
         }
-        let listed: usize = self.publications.values().map(Vec::len).sum();
-        assert_eq!(listed, self.environments.len(), "every listed environment is known, once");
+        assert_eq!(listed, self.numbers.len(), "every environment is listed once");
     }
 }
 
@@ -142,15 +288,20 @@ mod tests {
 
     const P: PublicationId = PublicationId(1);
 
+    fn ready(id: u128, zone: &str, limit: u32) -> Event {
+        Event::Ready {
+            environment: EnvironmentId(id),
+            publication: P,
+            zone: zone.into(),
+            limit,
+            is_on_demand: false,
+        }
+    }
+
     fn gate(environments: u128, limit: u32) -> Gate {
         let mut gate = Gate::default();
         for id in 0..environments {
-            gate.handle(&Event::Ready {
-                environment: EnvironmentId(id),
-                publication: P,
-                limit,
-                is_on_demand: false,
-            });
+            gate.handle(&ready(id, ["a", "b", "c"][id as usize % 3], limit));
         }
         gate
     }
@@ -183,6 +334,16 @@ mod tests {
     }
 
     #[test]
+    fn the_next_is_of_the_same_zone_and_then_of_any() {
+        let (mut gate, mut coins) = (gate(6, 100), Coins::from_seed(5));
+        for _ in 0..50 {
+            assert_eq!(gate.admit(P, &[EnvironmentId(0)], &mut coins), Ok(EnvironmentId(3)));
+            let other = gate.admit(P, &[EnvironmentId(0), EnvironmentId(3)], &mut coins).unwrap();
+            assert!(![0, 3].contains(&other.0));
+        }
+    }
+
+    #[test]
     fn load_spreads() {
         let (mut gate, mut coins) = (gate(4, 100), Coins::from_seed(3));
         let mut counts = [0; 4];
@@ -190,5 +351,41 @@ mod tests {
             counts[gate.admit(P, &[], &mut coins).unwrap().0 as usize] += 1;
         }
         assert!(counts.iter().all(|count| (40..=60).contains(count)), "{counts:?}");
+    }
+
+    #[test]
+    fn any_order_of_events_keeps_the_lists_right() {
+        for seed in 0..200 {
+            let (mut gate, mut coins) = (Gate::default(), Coins::from_seed(seed));
+            let mut in_flight: BTreeMap<EnvironmentId, u32> = BTreeMap::new();
+            for _ in 0..200 {
+                let id = EnvironmentId(coins.below(8) as u128);
+                match coins.below(5) {
+                    0 => {
+                        let zone = ["a", "b", "c"][coins.below(3)];
+                        gate.handle(&ready(id.0, zone, 1 + coins.below(3) as u32));
+                        in_flight.insert(id, 0);
+                    }
+                    1 => {
+                        gate.handle(&Event::Closed { environment: id });
+                        in_flight.remove(&id);
+                    }
+                    2 => {
+                        gate.handle(&Event::SlotReleased { environment: id });
+                        if let Some(count) = in_flight.get_mut(&id) {
+                            *count = count.saturating_sub(1);
+                        }
+                    }
+                    _ => {
+                        if let Ok(admitted) = gate.admit(P, &[id], &mut coins) {
+                            assert_ne!(admitted, id, "seed {seed}");
+                            *in_flight.get_mut(&admitted).unwrap() += 1;
+                        }
+                    }
+                }
+                gate.check();
+                assert_eq!(gate.load(P).0, in_flight.values().sum::<u32>(), "seed {seed}");
+            }
+        }
     }
 }

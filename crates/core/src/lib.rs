@@ -19,14 +19,18 @@ pub mod gate;
 pub mod identity;
 pub mod instance_type;
 pub mod layer;
+pub mod lookup;
 pub mod managed_instances;
 pub mod on_demand;
+mod pairs;
 pub mod place;
 pub mod policy;
 pub mod quotas;
 pub mod runtime;
 #[cfg(any(test, feature = "samples"))]
 pub mod samples;
+pub mod scale;
+pub mod signals;
 pub mod slots;
 pub mod throttle;
 pub mod time;

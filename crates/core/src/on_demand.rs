@@ -6,6 +6,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use serde::{Deserialize, Serialize};
+
 use crate::identity::{EnvironmentId, PublicationId};
 use crate::time::WallTime;
 
@@ -36,7 +38,7 @@ struct Member {
 }
 
 /// What the pool wants of the control loop: level-triggered, the whole of it each time.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Demand {
     /// Invocations that wait for an environment to start.
     pub waiting: BTreeMap<PublicationId, usize>,
@@ -47,7 +49,7 @@ pub struct Demand {
 }
 
 /// Which of the invocations that wait are answered without an environment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Whom {
     /// The one that waits longest.
     Oldest,

@@ -92,6 +92,11 @@ pub async fn carry_out<D: Deliver + 'static>(
         }
     };
     let (mut outcome, version) = (outcome, target.version);
+    match &outcome {
+        Ok(_) => target.meter.answered(),
+        Err(Undelivered::Throttled(cause)) => target.meter.throttled(*cause),
+        Err(Undelivered::ReservedConcurrency | Undelivered::NotStarted(_)) => {}
+    }
     let (usage, counted) = (shard.usage.clone(), Arc::clone(&version));
     let record = move |outcome| {
         let duration_micros = clock::wall().0.saturating_sub(started.0);

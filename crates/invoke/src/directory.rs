@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
 use ondol_core::attached::{Alias, Attached, FunctionUrl};
@@ -11,10 +11,13 @@ use ondol_core::coins::Coins;
 use ondol_core::function::{Function, FunctionVersion, Publication, VersionKey, VersionState};
 use ondol_core::identity::{Home, LATEST, LATEST_PUBLISHED, PublicationId, Qualifier};
 use ondol_core::policy::{Context, Policy};
+use ondol_core::signals::Traffic;
 use ondol_store::{Changes, Revision, Store, keys};
 use ondol_wire::fault::Fault;
 use ondol_wire::lambda::SERVICE;
 use tokio::sync::watch;
+
+use crate::meter::Meter;
 
 /// Where an invocation goes.
 #[derive(Debug, Clone)]
@@ -24,6 +27,7 @@ pub struct Target {
     pub timeout_millis: u64,
     /// What bounds it, for a Lambda (default) function.
     pub on_demand: Option<OnDemandLimits>,
+    pub meter: Arc<Meter>,
 }
 
 /// The concurrency a Lambda (default) function counts against.
@@ -141,13 +145,34 @@ pub struct Directory {
     updated: watch::Sender<()>,
     /// Running invocations of functions without reserved concurrency.
     pub unreserved_running: Arc<AtomicU32>,
+    /// The meters of what can be invoked, for as long as it can.
+    meters: Mutex<BTreeMap<PublicationId, Weak<Meter>>>,
 }
 
 impl Directory {
     pub fn new(home: Home, concurrent_executions: u32) -> Arc<Self> {
         let (snapshot, unreserved_running) = (ArcSwap::default(), Arc::default());
         let updated = watch::Sender::default();
-        Arc::new(Self { home, concurrent_executions, snapshot, updated, unreserved_running })
+        let meters = Mutex::default();
+        Arc::new(Self { home, concurrent_executions, snapshot, updated, unreserved_running, meters })
+    }
+
+    /// What was counted of each publication that can be invoked.
+    pub fn traffic(&self) -> BTreeMap<PublicationId, Traffic> {
+        let mut meters = self.meters.lock().unwrap_or_else(PoisonError::into_inner);
+        meters.retain(|_, meter| meter.strong_count() > 0);
+        let counted = meters.iter().filter_map(|(id, meter)| Some((*id, meter.upgrade()?.read())));
+        counted.filter(|(_, traffic)| *traffic != Traffic::default()).collect()
+    }
+
+    fn meter(&self, publication: PublicationId) -> Arc<Meter> {
+        let mut meters = self.meters.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(meter) = meters.get(&publication).and_then(Weak::upgrade) {
+            return meter;
+        }
+        let meter = Arc::default();
+        meters.insert(publication, Arc::downgrade(&meter));
+        meter
     }
 
     pub fn home(&self) -> &Home {
@@ -272,7 +297,8 @@ impl Directory {
         for name in names {
             // What runs goes on being counted, whatever changed.
             let running = before.functions.get(name).map(|routes| Arc::clone(&routes.running));
-            let fresh = read(store, name, running.unwrap_or_default());
+            let fresh =
+                read(store, name, running.unwrap_or_default(), &|publication| self.meter(publication));
             reserved += fresh.as_ref().and_then(|routes| routes.reserved).unwrap_or(0);
             let led = before.functions.get(name).map(|routes| routes.urls.as_slice()).unwrap_or_default();
             let leads = fresh.as_ref().map(|routes| routes.urls.as_slice()).unwrap_or_default();
@@ -289,7 +315,12 @@ impl Directory {
     }
 }
 
-fn read(store: &Store, name: &str, running: Arc<AtomicU32>) -> Option<FunctionRoutes> {
+fn read(
+    store: &Store,
+    name: &str,
+    running: Arc<AtomicU32>,
+    meter: &dyn Fn(PublicationId) -> Arc<Meter>,
+) -> Option<FunctionRoutes> {
     // A document this build cannot read is as good as absent here; the API answers for it.
     let (function, _) = store.document::<Function>(&keys::function(name)).ok()??;
     let mut routes = FunctionRoutes {
@@ -307,6 +338,7 @@ fn read(store: &Store, name: &str, running: Arc<AtomicU32>) -> Option<FunctionRo
             publication: publication.id,
             timeout_millis: u64::from(publication.configuration.timeout_seconds) * 1_000,
             on_demand: publication.configuration.is_on_demand().then(|| limits.clone()),
+            meter: meter(publication.id),
         })
     };
     routes.keep_policy("", &function.attached);

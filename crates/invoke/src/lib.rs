@@ -13,6 +13,7 @@ pub mod front;
 pub mod hosts;
 pub mod inner;
 mod invocation;
+mod meter;
 pub mod on_demand;
 mod payload;
 pub mod shard;

@@ -9,7 +9,7 @@ use hyper::body::Incoming;
 use hyper::{Request, Response};
 use ondol_core::coins::Coins;
 use ondol_core::function::Reason;
-use ondol_core::gate::{Event, Gate, ThrottleCause};
+use ondol_core::gate::{ATTEMPTS_MAX, Event, Gate, ThrottleCause};
 use ondol_core::identity::{EnvironmentId, Qualifier, RequestId};
 use ondol_core::on_demand::Given;
 use ondol_identity::Gatekeeper;
@@ -23,8 +23,6 @@ use crate::directory::{Directory, OnDemandLimits, Target};
 use crate::hosts::HostPolicy;
 use crate::on_demand::OnDemand;
 
-/// Environments an invocation is offered to before it is throttled.
-const ATTEMPTS_MAX: usize = 3;
 /// Environments an invocation on demand is offered one after the other: each refuses once at most, while its code goes
 /// on after an answer or ends.
 const ON_DEMAND_ATTEMPTS_MAX: usize = 20;
@@ -131,7 +129,8 @@ impl<D: Deliver> Shard<D> {
         for other in (0..self.lines.len()).filter(|place| *place != self.place) {
             match self.hop(other, invocation.clone(), None).await {
                 Some(Ok(reply)) => return Ok(reply),
-                Some(Err(other_cause)) => cause = other_cause,
+                // What is too hot says more than that there is nothing else.
+                Some(Err(other_cause)) => cause = cause.max(other_cause),
                 None => {}
             }
         }

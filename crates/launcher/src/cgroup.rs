@@ -82,6 +82,32 @@ pub fn peak_memory_bytes(path: &str) -> Option<u64> {
     peak_bytes(&ROOT.as_ref()?.join(path))
 }
 
+/// What a control group has used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Usage {
+    /// Since it was made.
+    pub cpu_micros: u64,
+    /// Now, without file cache that the kernel can take back.
+    pub memory_bytes: u64,
+}
+
+/// What a control group of ours has used; none where it is gone. `path` is below our own group.
+pub fn usage(path: &str) -> Option<Usage> {
+    static HIERARCHY: LazyLock<Option<Hierarchy>> = LazyLock::new(|| Hierarchy::detect().ok());
+    HIERARCHY.as_ref()?.usage(path)
+}
+
+/// One of the processes in a control group of ours.
+pub fn a_process(path: &str) -> Option<u32> {
+    let root = Hierarchy::detect().ok()?.roots().into_iter().next()?;
+    fs::read_to_string(root.join(path).join("cgroup.procs")).ok()?.lines().next()?.parse().ok()
+}
+
+/// The number after a word, in a file of such lines.
+fn word(text: &str, name: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
+}
+
 /// Version 1's name for it, or version 2's.
 fn peak_bytes(group: &Path) -> Option<u64> {
     let read = |file: &str| fs::read_to_string(group.join(file)).ok()?.trim().parse().ok();
@@ -171,6 +197,25 @@ impl Groups {
 }
 
 impl Hierarchy {
+    fn usage(&self, path: &str) -> Option<Usage> {
+        let text = |root: &Path, file: &str| fs::read_to_string(root.join(OURS).join(path).join(file)).ok();
+        let number = |root: &Path, file: &str| text(root, file)?.trim().parse::<u64>().ok();
+        let (cpu_micros, memory, cache) = match self {
+            Self::V1 { cpu, memory, .. } => {
+                // The two controllers share a mount, or the accounting one lies beside it.
+                let beside = cpu.with_file_name("cpuacct");
+                let nanos = number(cpu, "cpuacct.usage").or_else(|| number(&beside, "cpuacct.usage"))?;
+                let cache = word(&text(memory, "memory.stat")?, "total_inactive_file")?;
+                (nanos / 1_000, number(memory, "memory.usage_in_bytes")?, cache)
+            }
+            Self::V2 { root } => {
+                let cache = word(&text(root, "memory.stat")?, "inactive_file")?;
+                (word(&text(root, "cpu.stat")?, "usage_usec")?, number(root, "memory.current")?, cache)
+            }
+        };
+        Some(Usage { cpu_micros, memory_bytes: memory.saturating_sub(cache) })
+    }
+
     fn limit(&self, folder: &Path, limit: &GroupLimits) -> io::Result<()> {
         let memory = limit.memory_bytes.to_string();
         match self {
@@ -292,6 +337,20 @@ mod tests {
         let v2 = Hierarchy::from_mounts(unified, |_| "cpuset cpu io memory pids".into());
         assert_eq!(v2, Some(Hierarchy::V2 { root: "/sys/fs/cgroup".into() }));
         assert_eq!(Hierarchy::from_mounts(unified, |_| "hugetlb".into()), None);
+    }
+
+    #[test]
+    fn v2_usage_is_read_in_its_own_words() {
+        let root = std::env::temp_dir().join(format!("ondol-cgroup-usage-{}", std::process::id()));
+        let folder = root.join("ondol/s/i/e");
+        fs::create_dir_all(&folder).unwrap();
+        let hierarchy = Hierarchy::V2 { root: root.clone() };
+        assert_eq!(hierarchy.usage("s/i/e"), None);
+        fs::write(folder.join("cpu.stat"), "usage_usec 1500\nuser_usec 1000\n").unwrap();
+        fs::write(folder.join("memory.current"), "5000\n").unwrap();
+        fs::write(folder.join("memory.stat"), "anon 1\ninactive_file 2000\n").unwrap();
+        assert_eq!(hierarchy.usage("s/i/e"), Some(Usage { cpu_micros: 1_500, memory_bytes: 3_000 }));
+        fs::remove_dir_all(&root).unwrap();
     }
 
     #[test]

@@ -7,10 +7,12 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use ondol_control::MachineFacts;
-use ondol_core::capacity::default_pool as default_pool_id;
-use ondol_core::function::Architecture;
+use ondol_core::capacity::{Instance, default_pool as default_pool_id};
+use ondol_core::function::{Architecture, Reason};
+use ondol_core::signals::MachineSignals;
 use ondol_protocol::assignment::InstanceShare;
 use ondol_runtimes::Runtime;
+use ondol_store::{Store, keys};
 
 /// How long a folder must have been left alone for what was read of it to count.
 const SETTLED: Duration = Duration::from_secs(1);
@@ -33,8 +35,28 @@ pub fn facts(runtime_dir: PathBuf, any_architecture: bool) -> impl Fn() -> Machi
             any_architecture,
             installed_runtimes: read.1.clone(),
             on_demand_memory_mib,
+            // The agent measures; the control loop puts it in.
+            signals: MachineSignals::default(),
         }
     }
+}
+
+/// Brings instances up. Here they are shares of this one machine: there is nothing to wait for, and a limit on how
+/// many it is shared out to.
+pub fn launches(
+    store: Store,
+    instances_max: u32,
+) -> Box<dyn Fn(&Instance) -> Result<(), Reason> + Send + Sync> {
+    Box::new(move |_| {
+        let instances_max = instances_max as usize;
+        if store.scan(keys::INSTANCES, None, instances_max).len() < instances_max {
+            return Ok(());
+        }
+        let text = format!(
+            "This machine is shared out to {instances_max} instances already, as many as --instances-max allows."
+        );
+        Err(Reason::new("InsufficientCapacity", text))
+    })
 }
 
 pub fn architecture() -> Architecture {

@@ -150,9 +150,15 @@ struct Up {
     /// A quota of the account, such as concurrent-executions=50; may be repeated
     #[arg(long, value_name = "NAME=NUMBER", value_parser = quota)]
     quota: Vec<String>,
-    /// Let delays and ages (retries of events, back-off of failing environments) pass so many times faster. For tests
+    /// Let delays, ages and windows (scaling, replacement, back-off, retries, schedules) pass so many times faster
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     time_scale: u32,
+    /// Instances are replaced before they are older than this; it passes faster with --time-scale
+    #[arg(long, value_name = "SECONDS", default_value_t = ondol_core::capacity::INSTANCE_AGE_SECONDS_DEFAULT, value_parser = clap::value_parser!(u64).range(60..))]
+    instance_max_age_seconds: u64,
+    /// Instances this machine may be shared out to, of all capacity providers together
+    #[arg(long, value_name = "N", default_value_t = 1_000)]
+    instances_max: u32,
     /// How long an execution environment of a Lambda (default) function may be idle
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
     idle_seconds: u32,

@@ -13,7 +13,7 @@ use ondol_agent::configuration::CredentialsOf;
 use ondol_agent::{AgentConfiguration, Containment as AgentContainment, Credentials, Machine};
 use ondol_api::{Api, Context};
 use ondol_control::{Control, PoolOrder, View};
-use ondol_core::capacity::EnvironmentState;
+use ondol_core::capacity::{EnvironmentState, Settings};
 use ondol_core::coins::Coins;
 use ondol_core::identity::Home;
 use ondol_core::quotas::Quotas;
@@ -302,7 +302,7 @@ async fn run(arguments: &Up, output: Output, parts: Parts) -> Result<()> {
             burst_bytes: STREAM_BURST_BYTES,
             bytes_per_second: quotas.streamed_response_bytes_per_second,
         },
-        directory,
+        directory: Arc::clone(&directory),
         gatekeeper: Arc::clone(&gatekeeper),
         usage,
         api: api_door,
@@ -366,7 +366,7 @@ async fn run(arguments: &Up, output: Output, parts: Parts) -> Result<()> {
     let epoch = ondol_observe::clock::wall().0;
     let closing = store.clone();
     let control = Control {
-        store,
+        store: store.clone(),
         default_pool: machine::default_pool(&home.region),
         demand,
         pool,
@@ -376,6 +376,9 @@ async fn run(arguments: &Up, output: Output, parts: Parts) -> Result<()> {
         reports: reported.clone(),
         views,
         coins: Coins::from_seed(shards::seed()?),
+        settings: Settings { instance_age_seconds_max: arguments.instance_max_age_seconds },
+        launch: machine::launches(store.clone(), arguments.instances_max),
+        traffic: Box::new(move || directory.traffic()),
         epoch,
         logs: log_sender,
     };

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use ondol_core::capacity::EnvironmentState;
 use ondol_core::function::{Publication, VersionKey};
 use ondol_core::identity::{EnvironmentId, InstanceId};
+use ondol_core::signals::{EnvironmentSignals, Heat, MachineSignals};
 
 /// Orders assignments: the epoch is the server's start, the generation counts within it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -67,6 +68,7 @@ pub struct InstanceShare {
 pub struct Report {
     pub generation: Generation,
     pub environments: BTreeMap<EnvironmentId, EnvironmentReport>,
+    pub machine: MachineSignals,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -77,4 +79,8 @@ pub struct EnvironmentReport {
     pub parked_polls: usize,
     /// Slots held by code whose caller was answered with a timeout.
     pub timed_out: usize,
+    /// What it used over the last second.
+    pub signals: EnvironmentSignals,
+    /// Why it takes less than its slots, if it does.
+    pub heat: Option<Heat>,
 }

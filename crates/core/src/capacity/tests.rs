@@ -2,9 +2,10 @@
 
 use super::*;
 use crate::capacity_provider::{
-    InstanceRequirements, ProviderLogging, ProviderScaling, ScalingMode, TypeFilter,
+    InstanceRequirements, ProviderLogging, ProviderScaling, ProviderState, ScalingMode, TypeFilter,
 };
 use crate::function::ScalingConfig;
+use crate::instance_type::by_name;
 use crate::samples::publication;
 
 struct World {
@@ -58,9 +59,12 @@ impl World {
             any_architecture: false,
             installed_runtimes: BTreeSet::from(["python3.13".to_owned()]),
             on_demand_memory_mib: 5_000,
+            signals: crate::signals::MachineSignals::default(),
         };
         let picture = Picture {
             region: "us-east-1".into(),
+            settings: Settings::default(),
+            traffic: BTreeMap::new(),
             providers: BTreeMap::from([("cp".to_owned(), provider(max_vcpu_count))]),
             versions: BTreeMap::new(),
             functions_deleting: BTreeSet::new(),
@@ -96,7 +100,7 @@ impl World {
 
     /// Decides once and carries the plan out; `start` says what becomes of a starting environment.
     fn turn(&mut self, start: impl Fn(&Environment) -> EnvironmentState) {
-        let (plan, memory) = decide(self.picture.clone(), self.memory.clone(), self.now, &mut self.coins);
+        let (plan, memory) = decide(&self.picture, self.memory.clone(), self.now, &mut self.coins);
         self.memory = memory;
         for (step, _) in &plan.steps {
             let picture = &mut self.picture;
@@ -106,7 +110,8 @@ impl World {
                     picture.providers.get_mut(&name).unwrap().state = ProviderState::Active
                 }
                 Step::RemoveProvider { name } => drop(picture.providers.remove(&name)),
-                Step::LaunchInstance(instance) => {
+                Step::LaunchInstance(mut instance) => {
+                    instance.state = InstanceState::Running;
                     drop(picture.instances.insert(instance.id.clone(), instance))
                 }
                 Step::TerminateInstance { id } => drop(picture.instances.remove(&id)),
@@ -123,7 +128,7 @@ impl World {
                 Step::RemoveVersion { key } => drop(picture.versions.remove(&key)),
                 Step::RemoveFunction { name } => drop(picture.functions_deleting.remove(&name)),
                 Step::SetVersion { key, change, .. } => {
-                    apply(picture.versions.get_mut(&key).unwrap(), change)
+                    change.apply(picture.versions.get_mut(&key).unwrap());
                 }
             }
         }
@@ -146,26 +151,6 @@ impl World {
 
     fn running(&self, id: u128) -> usize {
         self.picture.environments.values().filter(|e| e.publication == PublicationId(id)).count()
-    }
-}
-
-fn apply(version: &mut FunctionVersion, change: VersionChange) {
-    match change {
-        VersionChange::Activate => {
-            version.serving = Some(version.publication.clone());
-            version.state = VersionState::Active;
-            version.last_update = LastUpdate::Successful;
-            version.applied_scaling = Some(version.scaling);
-        }
-        VersionChange::ApplyScaling => version.applied_scaling = Some(version.scaling),
-        VersionChange::Fail(reason) => {
-            version.state = VersionState::Failed;
-            version.state_reason = Some(reason);
-        }
-        VersionChange::FailUpdate(reason) => version.last_update = LastUpdate::Failed(reason),
-        VersionChange::Deactivate => version.deactivate(),
-        VersionChange::Deactivated => version.state = VersionState::Deactivated,
-        VersionChange::Reactivate => version.reactivate(),
     }
 }
 
@@ -331,7 +316,7 @@ fn deletion_drains_then_removes_and_empty_instances_end() {
 fn the_same_picture_gives_the_same_plan() {
     let mut world = World::new(400);
     world.publish("a", 1);
-    let run = || decide(world.picture.clone(), Memory::default(), PolicyTime(5), &mut Coins::from_seed(9));
+    let run = || decide(&world.picture, Memory::default(), PolicyTime(5), &mut Coins::from_seed(9));
     assert_eq!(run(), run());
 }
 
@@ -431,7 +416,7 @@ fn on_demand_one_environment_starts_for_each_invocation_that_waits_and_no_more()
     let starts = |plan: &Plan| {
         plan.steps.iter().filter(|(step, _)| matches!(step, Step::StartEnvironment { .. })).count()
     };
-    let (plan, _) = decide(world.picture.clone(), Memory::default(), PolicyTime(0), &mut Coins::from_seed(1));
+    let (plan, _) = decide(&world.picture, Memory::default(), PolicyTime(0), &mut Coins::from_seed(1));
     assert_eq!(starts(&plan), 2);
     // As they were started, so they are in the next picture.
     for (step, _) in &plan.steps {
@@ -440,9 +425,8 @@ fn on_demand_one_environment_starts_for_each_invocation_that_waits_and_no_more()
             world.picture.environments.insert(*id, environment.clone());
         }
     }
-    let decide_again = |world: &World| {
-        decide(world.picture.clone(), Memory::default(), PolicyTime(1), &mut Coins::from_seed(2)).0
-    };
+    let decide_again =
+        |world: &World| decide(&world.picture, Memory::default(), PolicyTime(1), &mut Coins::from_seed(2)).0;
     assert_eq!(starts(&decide_again(&world)), 0);
     // The default pool has room for two of these; a third is refused with its reason, and so is nobody else.
     world.picture.demand.waiting.insert(id, 3);
@@ -476,10 +460,11 @@ fn on_demand_a_failed_start_is_told_to_one_invocation_and_nothing_is_kept_runnin
         instance: default_pool(),
         need: Need { vcpus: 2, memory_mib: 2048 },
         state: EnvironmentState::Ended { reason: Reason::new("x", "it broke"), settled: false },
+        signals: EnvironmentSignals::default(),
     };
     world.picture.environments.insert(EnvironmentId(1), environment);
     world.picture.demand = Demand::default();
-    let (plan, memory) = decide(world.picture, Memory::default(), PolicyTime(0), &mut Coins::from_seed(1));
+    let (plan, memory) = decide(&world.picture, Memory::default(), PolicyTime(0), &mut Coins::from_seed(1));
     let steps: Vec<&Step> = plan.steps.iter().map(|(step, _)| step).collect();
     assert!(
         matches!(steps[..], [Step::Refuse { whom: Whom::Oldest, .. }, Step::ForgetEnvironment { .. }]),
