@@ -15,7 +15,7 @@ use ondol_failpoint::reach;
 use ondol_launcher::channel;
 use ondol_observe::clock;
 use ondol_observe::logs::LogStream;
-use ondol_protocol::assignment::{Assignment, EnvironmentAssignment, EnvironmentReport, Report};
+use ondol_protocol::assignment::{Assignment, EnvironmentAssignment, EnvironmentReport, Fence, Report};
 use ondol_protocol::containment::{Exit, LauncherEvent, LauncherRequest, Process, Signal};
 use tokio::io::Interest;
 use tokio::net::UnixStream;
@@ -119,6 +119,7 @@ pub struct Machine {
     /// What the launcher has no room for yet.
     outgoing: VecDeque<LauncherRequest>,
     sampler: MachineSampler,
+    fence: Fence,
     report: Report,
 }
 
@@ -148,6 +149,7 @@ impl Machine {
             live: BTreeMap::new(),
             outgoing: VecDeque::new(),
             sampler: MachineSampler::default(),
+            fence: Fence::default(),
             report: Report::default(),
         };
         Ok((machine, ends))
@@ -205,7 +207,7 @@ impl Machine {
 
     /// Starts what is missing, drains what is to drain, ends what is not wanted any more.
     async fn assign(&mut self, assignment: &Assignment) -> Result<(), String> {
-        if assignment.generation < self.report.generation {
+        if !self.fence.admit(assignment.generation) {
             return Ok(());
         }
         self.report.generation = assignment.generation;

@@ -16,6 +16,22 @@ pub struct Generation {
     pub number: u64,
 }
 
+/// The newest word an agent has taken. What is older is refused, so that a control loop that is not in charge any more,
+/// or a message that comes late, undoes nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Fence(Generation);
+
+impl Fence {
+    /// Whether an assignment is to be followed.
+    pub fn admit(&mut self, generation: Generation) -> bool {
+        let is_new = generation >= self.0;
+        if is_new {
+            self.0 = generation;
+        }
+        is_new
+    }
+}
+
 /// Every execution environment the agent is to have. What is absent is to end.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Assignment {
