@@ -27,6 +27,11 @@ impl Arrivals {
         Self { load, is_even, coins, at, came: 0, minute: 0 }
     }
 
+    /// There are no more.
+    pub fn stop(&mut self) {
+        self.load = Load::None;
+    }
+
     /// The next moment, in microseconds from the beginning; none when there are no more.
     pub fn next(&mut self) -> Option<i64> {
         match &self.load {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use crate::function::FunctionConfiguration;
 use crate::instance_type::InstanceType;
 
 /// What every instance keeps for itself. Source: AWS's sizing calculator.
@@ -22,6 +23,12 @@ const CANDIDATES: usize = 16;
 pub struct Need {
     pub vcpus: u32,
     pub memory_mib: u64,
+}
+
+impl Need {
+    pub fn of(configuration: &FunctionConfiguration) -> Self {
+        Self { vcpus: configuration.vcpus(), memory_mib: u64::from(configuration.memory_size_mib) }
+    }
 }
 
 /// What an empty instance gives to environments; none if it is too small for any.

@@ -136,6 +136,8 @@ impl World {
         let failed = self.fate.chance(self.scenario.start.failure_share);
         let of = &mut self.agents[agent];
         if failed {
+            self.note_fault();
+            let of = &mut self.agents[agent];
             of.because = Some(Reason::new("FunctionError.RuntimeInitError", "it failed to start"));
             return self.end(agent);
         }
@@ -243,6 +245,7 @@ impl World {
                     self.gate.handle(&GateEvent::SlotReleased { environment });
                 }
                 Effect::Stuck => {
+                    self.note_fault();
                     let reason = Reason::new("FunctionError", "Timed-out code held its slots for too long.");
                     self.agents[agent].because = Some(reason);
                     self.drain_by_itself(agent);

@@ -14,6 +14,10 @@ use super::{Event, SECOND_MICROS, World};
 
 /// What a fault breaks is whole again after so long: a launch, a start, the growing delays of what failed.
 const HEAL_MICROS: u64 = 900 * SECOND_MICROS;
+/// Environments of a world that is looked at as a whole after every event.
+const SMALL: usize = 48;
+/// A cap that never is in the way of a world by chance.
+const AMPLE_VCPUS: u32 = 200;
 /// An instance that is being replaced may have an invocation to wait for.
 const REPLACE_MICROS: u64 = 300 * SECOND_MICROS;
 
@@ -34,6 +38,13 @@ impl World {
         if let Some(checks) = &mut self.checks {
             checks.healing_until = until;
             checks.faults = true;
+        }
+    }
+
+    /// Something has changed that no plan has seen yet.
+    pub(super) fn note_change(&mut self) {
+        if let Some(checks) = &mut self.checks {
+            checks.is_quiet = false;
         }
     }
 
@@ -99,15 +110,22 @@ impl World {
 
     pub(super) fn check(&self, event: Event) {
         let Some(checks) = &self.checks else { return };
-        self.gate.check();
+        // A large world is looked at as a whole now and then, a small one always.
+        let is_whole = self.alive.len() <= SMALL || self.handled.is_multiple_of(64);
+        if is_whole {
+            self.gate.check();
+        }
         match event {
             Event::CpuDone { agent, .. }
             | Event::Alarm { agent }
             | Event::Started { agent }
             | Event::Ended { agent } => self.check_agent(agent),
-            Event::WaitDone { .. } | Event::Arrival { .. } | Event::Traced | Event::Retry { .. } => {
+            Event::WaitDone { .. } | Event::Arrival { .. } | Event::Traced | Event::Retry { .. }
+                if is_whole =>
+            {
                 self.alive.iter().for_each(|agent| self.check_agent(*agent));
             }
+            Event::WaitDone { .. } | Event::Arrival { .. } | Event::Traced | Event::Retry { .. } => {}
             Event::Launched { .. } | Event::Sample | Event::Decide | Event::Fault { .. } => {
                 self.check_capacity();
                 self.check_counts(checks);
@@ -200,7 +218,10 @@ impl World {
                 assert!(staying <= max, "I2: {} has {staying}, and Max is {max}", version.key());
             }
             let all_zones = self.scenario.capacity.availability_zones as usize;
-            if checks.is_quiet && !checks.is_short && self.zones_lost.is_empty() && !checks.faults {
+            let is_coming = self.picture.instances.values().any(|i| i.state != InstanceState::Running);
+            let has_room = self.picture.providers.values().all(|p| p.scaling.max_vcpu_count >= AMPLE_VCPUS);
+            let is_even = checks.is_quiet && !checks.is_short && !is_coming && self.zones_lost.is_empty();
+            if is_even && has_room && staying < max && ready == staying {
                 let most = zones.values().max().copied().unwrap_or(0);
                 let least =
                     if zones.len() < all_zones { 0 } else { zones.values().min().copied().unwrap_or(0) };

@@ -186,6 +186,7 @@ impl World {
     }
 
     pub(super) fn decide_soon(&mut self) {
+        self.note_change();
         self.decide_at(self.now + 1_000);
     }
 
@@ -212,6 +213,9 @@ impl World {
         let (plan, memory) = decide(&self.picture, memory, self.policy(), &mut self.planner_coins);
         self.memory = memory;
         self.collector.decided();
+        if let Some(tell) = self.on_plan {
+            tell(self.now, &plan);
+        }
         if let Some(at) = plan.wake_at {
             self.decide_at(at.0.max(self.now + 1));
         }
@@ -305,6 +309,9 @@ impl World {
         } else {
             InstanceState::Running
         };
+        if instance.state != InstanceState::Running {
+            self.note_fault();
+        }
         self.decide_soon();
     }
 

@@ -12,7 +12,7 @@ mod front;
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
 
-use ondol_core::capacity::{Memory, Picture};
+use ondol_core::capacity::{Memory, Picture, Plan};
 use ondol_core::coins::Coins;
 use ondol_core::function::VersionKey;
 use ondol_core::gate::Gate;
@@ -32,6 +32,7 @@ use check::Checks;
 use front::Request;
 
 const SECOND_MICROS: u64 = 1_000_000;
+const AGELESS_SECONDS: u64 = 1_000_000_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
@@ -127,6 +128,8 @@ pub struct World {
     next_publication: u128,
     checks: Option<Checks>,
     pub collector: Collector,
+    /// Hears of every decision, and when it was made.
+    pub on_plan: Option<fn(u64, &Plan)>,
     handled: u64,
 }
 
@@ -168,6 +171,7 @@ impl World {
             next_publication: 0,
             checks: None,
             collector,
+            on_plan: None,
             handled: 0,
             scenario,
         };
@@ -219,6 +223,19 @@ impl World {
     pub fn settle(&mut self, seconds: u64) {
         let end = self.now + seconds * SECOND_MICROS;
         self.run_until(end);
+    }
+
+    /// Nothing comes any more, and nothing fails any more.
+    pub fn calm_down(&mut self) {
+        for function in &mut self.functions {
+            function.arrivals.stop();
+        }
+        self.trace = None;
+        // Nothing is about to be replaced either: what is looked at then is a world at rest.
+        self.scenario.capacity.instance_max_age_seconds = AGELESS_SECONDS;
+        self.picture.settings.instance_age_seconds_max = AGELESS_SECONDS;
+        self.scenario.launch.failure_share = 0.0;
+        self.scenario.start.failure_share = 0.0;
     }
 
     pub fn run_until(&mut self, end: u64) {

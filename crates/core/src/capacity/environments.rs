@@ -108,8 +108,7 @@ impl Planner<'_> {
         why: &str,
     ) -> Result<(), Shortage> {
         let configuration = &publication.configuration;
-        let need =
-            Need { vcpus: configuration.vcpus(), memory_mib: u64::from(configuration.memory_size_mib) };
+        let need = Need::of(configuration);
         let name = configuration.capacity_provider().unwrap_or_default();
         let is_there =
             |number: &usize| self.fleet.providers[*number].settings.state != ProviderState::Deleting;
@@ -124,22 +123,8 @@ impl Planner<'_> {
         zones.sort_by_key(|zone| (in_zone(*zone), *zone));
         let mut shortage = None;
         for zone in zones {
-            let group = self.fleet.group(publication.id);
-            let on_host = |host: usize| group.map_or(0, |group| group.on_host(host));
-            let rooms = &self.fleet.providers[provider];
-            if let Some(host) = rooms.now.best(zone, need, on_host) {
-                self.start_on(version, publication, host, need, why);
-                return Ok(());
-            }
-            let host = match rooms.soon.best(zone, need, on_host) {
-                Some(host) => Ok(host),
-                None => self.launch(provider, need, zone, missing.div_ceil(self.zones(provider)), 1),
-            };
-            match host {
-                Ok(host) => {
-                    self.fleet.keep(publication.id, host, need);
-                    return Ok(());
-                }
+            match self.start_in_zone(version, publication, (provider, zone), need, missing, why) {
+                Ok(()) => return Ok(()),
                 Err(why_not) => shortage = shortage.or(Some(why_not)),
             }
         }
@@ -147,6 +132,31 @@ impl Planner<'_> {
             Shortage::lasting(Reason::new("InvalidConfiguration", "The capacity provider has no subnets."))
         };
         Err(shortage.unwrap_or_else(none))
+    }
+
+    /// On an instance with room, or on one that is about to have some: that one is waited for.
+    fn start_in_zone(
+        &mut self,
+        version: &FunctionVersion,
+        publication: &Publication,
+        (provider, zone): (usize, usize),
+        need: Need,
+        missing: u32,
+        why: &str,
+    ) -> Result<(), Shortage> {
+        let group = self.fleet.group(publication.id);
+        let on_host = |host: usize| group.map_or(0, |group| group.on_host(host));
+        let rooms = &self.fleet.providers[provider];
+        if let Some(host) = rooms.now.best(zone, need, on_host) {
+            self.start_on(version, publication, host, need, why);
+            return Ok(());
+        }
+        let host = match rooms.soon.best(zone, need, on_host) {
+            Some(host) => host,
+            None => self.launch(provider, need, zone, missing.div_ceil(self.zones(provider)), 1)?,
+        };
+        self.fleet.keep(publication.id, host, need);
+        Ok(())
     }
 
     pub(super) fn zones(&self, provider: usize) -> u32 {
@@ -179,8 +189,9 @@ impl Planner<'_> {
     /// Drains what is over `wanted`: those that have not started yet first, then from the fullest zone and the
     /// emptiest instance, so that zones stay balanced and instances become free.
     pub(super) fn drain_surplus(&mut self, publication: PublicationId, wanted: u32, why: &str) {
-        let staying = self.count(publication).staying;
-        for _ in wanted..staying {
+        let count = self.count(publication);
+        let mut ready = count.ready;
+        for _ in wanted..count.staying {
             let group = self.fleet.group(publication);
             let running = self
                 .fleet
@@ -192,8 +203,43 @@ impl Planner<'_> {
                 let members = host.map_or(0, |host| host.members);
                 (in_zone, member.state == State::Starting, std::cmp::Reverse(members), member.id)
             });
-            let Some(number) = last.map(|(number, _)| number) else { return };
+            let Some((number, member)) = last else { return };
+            if member.state == State::Ready {
+                // One that starts is to take its place, and has not yet.
+                if ready <= wanted {
+                    return;
+                }
+                ready -= 1;
+            }
             self.drain(&[number], why);
+        }
+    }
+
+    /// Moves one environment from the fullest zone to the emptiest, where a fault or a full instance has left them
+    /// uneven: one more is started, and when it is ready there is one too many where most are.
+    pub(super) fn rebalance(&mut self, version: &FunctionVersion, publication: &Publication) {
+        let configuration = &publication.configuration;
+        let name = configuration.capacity_provider().unwrap_or_default();
+        let (Some(provider), Some(group)) = (self.fleet.provider(name), self.fleet.group(publication.id))
+        else {
+            return;
+        };
+        let zones = 0..self.fleet.providers[provider].zones.len();
+        let counts: Vec<(u32, usize)> = zones.map(|zone| (group.in_zone(zone), zone)).collect();
+        let (Some(&(least, zone)), Some(&(most, _))) = (counts.iter().min(), counts.iter().max()) else {
+            return;
+        };
+        if most > least + 1 {
+            let need = Need::of(configuration);
+            // Where there is no room there is none: it is tried again with the next decision.
+            let _ = self.start_in_zone(
+                version,
+                publication,
+                (provider, zone),
+                need,
+                1,
+                "its availability zones are uneven",
+            );
         }
     }
 

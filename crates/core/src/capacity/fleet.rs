@@ -51,8 +51,8 @@ pub struct Host {
     /// Environments on it, whatever their state.
     pub members: u32,
     pub kept: u32,
-    /// Nothing more is placed on it: it is being replaced.
-    pub is_leaving: bool,
+    /// Nothing more is placed on it, and why: it is being replaced, or is over the cap.
+    pub leaves: Option<&'static str>,
     pub is_gone: bool,
 }
 
@@ -168,7 +168,7 @@ impl<'a> Fleet<'a> {
             room: found.map_or(Need { vcpus: 0, memory_mib: 0 }, |t| room_of(&t)),
             members: 0,
             kept: 0,
-            is_leaving: false,
+            leaves: None,
             is_gone: !is_up,
         });
         number
@@ -205,7 +205,7 @@ impl<'a> Fleet<'a> {
     fn offer(&mut self, number: usize) {
         let host = &self.hosts[number];
         let Some(provider) = self.providers.get_mut(host.provider) else { return };
-        if !host.is_gone && !host.is_leaving {
+        if !host.is_gone && host.leaves.is_none() {
             let rooms = match host.instance.state {
                 InstanceState::Running => &mut provider.now,
                 _ => &mut provider.soon,
@@ -215,9 +215,9 @@ impl<'a> Fleet<'a> {
     }
 
     /// Places nothing more on an instance, and does not count on what it has.
-    pub fn leave(&mut self, number: usize) {
+    pub fn leave(&mut self, number: usize, why: &'static str) {
         let host = &mut self.hosts[number];
-        host.is_leaving = true;
+        host.leaves = Some(why);
         if let Some(provider) = self.providers.get_mut(host.provider) {
             provider.now.change(host.zone, number, Some(host.room), None);
             provider.soon.change(host.zone, number, Some(host.room), None);
@@ -292,7 +292,7 @@ impl<'a> Fleet<'a> {
             if let Some(provider) = self.providers.get_mut(on.provider) {
                 provider.draining += 1;
             }
-            let counted = matches!(state, State::Starting | State::Ready) && !on.is_leaving;
+            let counted = matches!(state, State::Starting | State::Ready) && on.leaves.is_none();
             if let Some(group) = self.groups.get_mut(&publication).filter(|_| counted) {
                 group.count(on.zone, host, -1);
             }
@@ -324,7 +324,7 @@ impl<'a> Fleet<'a> {
 
     /// Whether an environment is on an instance that is being replaced.
     pub fn is_leaving(&self, member: &Member) -> bool {
-        self.hosts.get(member.host).is_some_and(|host| host.is_leaving)
+        self.hosts.get(member.host).is_some_and(|host| host.leaves.is_some())
     }
 
     /// Pictured environments of a version that are not over, of all its publications.

@@ -1,5 +1,7 @@
 //! Instances: launching, replacing, repairing, ending.
 
+use std::cmp::Reverse;
+
 use crate::capacity_provider::ProviderState;
 use crate::function::Reason;
 use crate::identity::InstanceId;
@@ -7,7 +9,7 @@ use crate::place::{Need, OVERHEAD_MEMORY_MIB, OVERHEAD_VCPUS, choose_type};
 use crate::time::PolicyTime;
 
 use super::environments::Shortage;
-use super::fleet::State;
+use super::fleet::{Provider, State};
 use super::{EMPTY_INSTANCE_SECONDS, Failures, Instance, InstanceState, Planner, Step};
 
 /// Of a capacity provider's instances, at most so many are replaced at the same time, and one always.
@@ -97,7 +99,33 @@ impl Planner<'_> {
             due.sort_unstable();
             let at_once = (running * REPLACED_AT_ONCE_PERCENT / 100).max(1);
             for (_, number) in due.into_iter().take(at_once) {
-                self.fleet.leave(number);
+                self.fleet.leave(number, "it reached its maximum age");
+            }
+            self.over_the_cap(provider);
+        }
+    }
+
+    /// A cap that was lowered holds for what runs too: the instances with the fewest environments leave.
+    fn over_the_cap(&mut self, provider: usize) {
+        let Provider { vcpus_used, settings, .. } = &self.fleet.providers[provider];
+        let mut over = vcpus_used.saturating_sub(settings.scaling.max_vcpu_count);
+        if over == 0 {
+            return;
+        }
+        let hosts = self.fleet.hosts.iter().enumerate().filter(|(_, host)| {
+            host.provider == provider && !host.is_gone && host.instance.state == InstanceState::Running
+        });
+        let mut hosts: Vec<(u32, Reverse<PolicyTime>, usize, u32)> = hosts
+            .map(|(number, host)| (host.members, Reverse(host.instance.launched_at), number, host.vcpus))
+            .collect();
+        hosts.sort_unstable();
+        for (_, _, number, vcpus) in hosts {
+            if over == 0 {
+                return;
+            }
+            over = over.saturating_sub(vcpus);
+            if self.fleet.hosts[number].leaves.is_none() {
+                self.fleet.leave(number, "MaxVCpuCount was lowered");
             }
         }
     }
@@ -198,12 +226,12 @@ impl Planner<'_> {
             }
             let provider = self.fleet.providers.get(host.provider);
             let provider_ends = provider.is_none_or(|p| p.settings.state == ProviderState::Deleting);
-            let (id, is_leaving) = (host.instance.id.clone(), host.is_leaving);
+            let (id, leaves) = (host.instance.id.clone(), host.leaves);
             let since = *self.memory.empty_since.entry(id.clone()).or_insert(self.now);
             let why = if provider_ends {
                 "its capacity provider is being deleted"
-            } else if is_leaving {
-                "it reached its maximum age, and nothing runs on it any more"
+            } else if let Some(why) = leaves {
+                why
             } else if self.now.seconds_since(since) >= EMPTY_INSTANCE_SECONDS {
                 "no execution environment is left on it"
             } else {

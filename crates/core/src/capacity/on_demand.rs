@@ -103,10 +103,7 @@ impl Planner<'_> {
 
     fn start_on_demand(&mut self, version: &VersionKey, wanted: &Publication) -> Result<(), Reason> {
         self.possible(&wanted.configuration)?;
-        let need = Need {
-            vcpus: wanted.configuration.vcpus(),
-            memory_mib: u64::from(wanted.configuration.memory_size_mib),
-        };
+        let need = Need::of(&wanted.configuration);
         let promised = self.pool_memory_mib(|_| true);
         let limit = self.picture.machine.on_demand_memory_mib;
         if promised + need.memory_mib > limit {

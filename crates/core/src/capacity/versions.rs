@@ -67,13 +67,15 @@ impl Planner<'_> {
         }
         let serving = version.serving.as_ref().filter(|_| version.is_rolling_over());
         if let Some(serving) = serving {
-            if let Err(shortage) = self.fill(version, serving, target, &why) {
+            if let Err(shortage) = self.fill(version, serving, minimum, &why) {
                 self.replace_at_cap(serving, &shortage);
                 self.unmet_below(version, serving, minimum, shortage);
             }
-            self.drain_leaving(serving.id, target);
         }
         if matches!(version.last_update, LastUpdate::Failed(_)) && version.state == VersionState::Active {
+            if let Some(serving) = serving {
+                self.fill_for_load(version, serving, target, &why);
+            }
             return;
         }
         let is_new = version.state == VersionState::Pending
@@ -81,18 +83,17 @@ impl Planner<'_> {
         if let Err(reason) = self.possible(&wanted.configuration) {
             return self.fail(version, is_new, reason);
         }
-        let mut shortage = self.fill(version, wanted, target, &why).err();
-        if let Some(short) = &shortage {
-            if let Some(scaling) = self.plan.scaling.get_mut(&version.key()) {
-                scaling.blocked = Some(short.reason.clone());
-            }
+        let mut shortage = self.fill(version, wanted, minimum, &why).err();
+        if let Some(short) = &mut shortage {
             self.replace_at_cap(wanted, short);
-            let makes_way = serving.is_some_and(|serving| self.make_way(serving, wanted, minimum, short));
-            if makes_way {
-                shortage = shortage.map(|shortage| Shortage { passes: true, ..shortage });
+            short.passes |= serving.is_some_and(|serving| self.make_way(serving, wanted, minimum, short));
+        } else {
+            // Both have their minimum: now what the load wants.
+            for publication in serving.into_iter().chain([wanted]) {
+                let short = self.fill_for_load(version, publication, target, &why);
+                shortage = shortage.or(short);
             }
         }
-        self.drain_leaving(wanted.id, target);
         let count = self.count(wanted.id);
         // Where there is no room for all, the new publication takes over with its minimum.
         let enough =
@@ -107,6 +108,10 @@ impl Planner<'_> {
             } else if version.applied_scaling != Some(version.scaling) && count.running == target {
                 let why = "as many execution environments run as asked for";
                 self.change(version, VersionChange::ApplyScaling, why);
+            }
+            let is_settled = count.staying == target && count.ready == target && count.running == target;
+            if is_settled && !is_new && version.scaling.max.is_none_or(|max| target < max) {
+                self.rebalance(version, wanted);
             }
             return;
         }
@@ -126,6 +131,25 @@ impl Planner<'_> {
             }
             self.unmet(version, shortage.reason);
         }
+    }
+
+    /// Brings a publication to what its load wants; says why it can't.
+    fn fill_for_load(
+        &mut self,
+        version: &FunctionVersion,
+        publication: &Publication,
+        target: u32,
+        why: &str,
+    ) -> Option<Shortage> {
+        let shortage = self.fill(version, publication, target, why).err();
+        if let Some(short) = &shortage {
+            if let Some(scaling) = self.plan.scaling.get_mut(&version.key()) {
+                scaling.blocked = Some(short.reason.clone());
+            }
+            self.replace_at_cap(publication, short);
+        }
+        self.drain_leaving(publication.id, target);
+        shortage
     }
 
     /// How many environments the version is to have, and the why for people.
