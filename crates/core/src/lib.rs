@@ -27,6 +27,7 @@ pub mod quotas;
 pub mod runtime;
 #[cfg(any(test, feature = "samples"))]
 pub mod samples;
+pub mod schedule;
 pub mod slots;
 pub mod throttle;
 pub mod time;
