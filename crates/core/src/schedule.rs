@@ -103,18 +103,26 @@ impl Schedule {
 
     /// The error says what can't be read.
     pub fn timetable(&self) -> Result<Timetable, String> {
-        let Settings { expression, timezone, start_epoch_millis, end_epoch_millis, .. } = &self.settings;
+        let name = self.group.bytes().chain(self.name.bytes());
+        let seed = name.fold(0, |seed: u64, byte| seed.wrapping_mul(31).wrapping_add(byte.into()));
+        self.settings.timetable(self.anchor, seed)
+    }
+}
+
+impl Settings {
+    /// A rate counts from `anchor`; places in a flexible window are drawn with `seed`. The error says what can't be read.
+    pub fn timetable(&self, anchor: PolicyTime, seed: u64) -> Result<Timetable, String> {
         let moment =
             |millis: i64| PolicyTime(u64::try_from(millis).unwrap_or_default().saturating_mul(1_000));
-        let name = format!("{}/{}", self.group, self.name);
+        let timezone = &self.timezone;
         Ok(Timetable {
-            expression: Expression::parse(expression)?,
+            expression: Expression::parse(&self.expression)?,
             zone: time_zone(timezone).ok_or_else(|| format!("There is no time zone {timezone}."))?,
-            anchor: self.anchor,
-            start: start_epoch_millis.map(moment),
-            end: end_epoch_millis.map(moment),
-            window_seconds: u64::from(self.settings.window_minutes.unwrap_or(0)) * 60,
-            seed: name.bytes().fold(0, |seed: u64, byte| seed.wrapping_mul(31).wrapping_add(byte.into())),
+            anchor,
+            start: self.start_epoch_millis.map(moment),
+            end: self.end_epoch_millis.map(moment),
+            window_seconds: u64::from(self.window_minutes.unwrap_or(0)) * 60,
+            seed,
         })
     }
 }
