@@ -256,7 +256,10 @@ impl<C: CarryOut + 'static> Schedules<C> {
     }
 
     fn warn(&mut self, key: String, schedule: &Schedule, trouble: Option<String>) {
-        let Some(why) = trouble else { return drop(self.warned.remove(&key)) };
+        let Some(why) = trouble else {
+            self.warned.remove(&key);
+            return;
+        };
         if self.warned.insert(key) {
             let (Schedule { group, name, .. }, why) = (schedule, why.trim_end_matches('.'));
             notice::warning(&format!(
