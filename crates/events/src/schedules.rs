@@ -128,11 +128,11 @@ impl<C: CarryOut + 'static> Schedules<C> {
         while self.attempts.join_next().await.is_some() {}
     }
 
+    /// Also those that were there and may be gone.
     fn read_all(&mut self) {
-        let found = self.store.scan(keys::SCHEDULES, None, usize::MAX);
-        let gone: Vec<String> = self.held.keys().cloned().collect();
-        let there: HashSet<String> = found.into_iter().map(|(key, _)| key).collect();
-        there.iter().chain(gone.iter().filter(|key| !there.contains(*key))).for_each(|key| self.read(key));
+        let mut all: BTreeSet<String> = self.held.keys().cloned().collect();
+        all.extend(self.store.scan(keys::SCHEDULES, None, usize::MAX).into_iter().map(|(key, _)| key));
+        all.iter().for_each(|key| self.read(key));
     }
 
     fn follow(&mut self, at: Revision) -> Revision {
@@ -164,10 +164,8 @@ impl<C: CarryOut + 'static> Schedules<C> {
             }
         };
         let Some((schedule, revision)) = found else {
-            self.wait_for(key, None);
-            self.held.remove(key);
             self.warned.remove(key);
-            return;
+            return self.forget(key);
         };
         if self.held.get(key).is_some_and(|held| held.revision == revision) {
             return;
@@ -175,10 +173,8 @@ impl<C: CarryOut + 'static> Schedules<C> {
         let timetable = match schedule.timetable() {
             Ok(timetable) => Rc::new(timetable),
             Err(why) => {
-                notice::error(&format!("the schedule {key} isn't carried out: {why}"));
-                self.wait_for(key, None);
-                self.held.remove(key);
-                return;
+                notice::error(&format!("the {key} isn't carried out: {why}"));
+                return self.forget(key);
             }
         };
         let fired = run_of(&self.store, &schedule).fired;
@@ -189,6 +185,11 @@ impl<C: CarryOut + 'static> Schedules<C> {
         if !is_busy {
             self.wait_for_what_comes(key);
         }
+    }
+
+    fn forget(&mut self, key: &str) {
+        self.wait_for(key, None);
+        self.held.remove(key);
     }
 
     /// Goes on with what the timetable says; or with nothing, if that is over.

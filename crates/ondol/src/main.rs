@@ -153,7 +153,8 @@ struct Up {
     /// A quota of the account, such as concurrent-executions=50; may be repeated
     #[arg(long, value_name = "NAME=NUMBER", value_parser = quota)]
     quota: Vec<String>,
-    /// Let delays and ages (retries of events, back-off of failing environments) pass so many times faster. For tests
+    /// Let delays and ages (retries of events, back-off of failing environments), and the calendar of schedules, pass so
+    /// many times faster. For tests
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     time_scale: u32,
     /// How long an execution environment of a Lambda (default) function may be idle

@@ -19,6 +19,9 @@ const UNIVERSAL: &str = "arn:aws:scheduler:::aws-sdk:";
 /// The one operation, as AWS writes it in targets.
 const SUPPORTED: &str = "arn:aws:scheduler:::aws-sdk:lambda:putFunctionScalingConfig";
 
+/// Far more than the one request takes. AWS allows 256 KB, for all the others; each is kept in memory.
+const INPUT_BYTES_MAX: usize = 4 << 10;
+
 /// Checks a target whole.
 pub fn read(context: &Context, asked: types::Target) -> Result<Target, Fault> {
     let arn = asked.arn.unwrap_or_default();
@@ -76,6 +79,9 @@ fn request(context: &Context, target: &Target) -> Result<(&'static Operation, Ma
     let operation = operation(&target.arn)?;
     let wrong =
         |what: &str| invalid(format!("Target.Input isn't a request of lambda:{}: {what}", operation.name));
+    if target.input.len() > INPUT_BYTES_MAX {
+        return Err(wrong(&format!("it is longer than {INPUT_BYTES_MAX} bytes.")));
+    }
     let input = match serde_json::from_str(&target.input) {
         Ok(Value::Object(input)) => input,
         Ok(_) => return Err(wrong("it isn't a JSON object.")),
