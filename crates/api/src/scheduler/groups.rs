@@ -102,16 +102,15 @@ pub async fn delete(
     }
     context
         .change(|| {
-            let (group, revision) = find(context, &name)?;
-            let mut transaction = Transaction::default().delete(keys::schedule_group(&group.name));
-            if let Some(revision) = revision {
-                let key = keys::schedule_group(&group.name);
-                transaction = transaction.when(Precondition::Unchanged(key, revision));
-            }
+            let (_, revision) = find(context, &name)?;
+            let key = keys::schedule_group(&name);
+            let unchanged = revision.map(|revision| Precondition::Unchanged(key.clone(), revision));
+            let mut transaction = Transaction::default().delete(key);
+            transaction.preconditions.extend(unchanged);
             let schedules: Vec<Schedule> = context.all(&keys::schedules_of(&name))?;
             for Schedule { group, name, .. } in schedules {
-                let transaction_of_one = transaction.delete(keys::schedule(&group, &name));
-                transaction = transaction_of_one.delete(keys::schedule_run(&group, &name));
+                transaction.deletes.push(keys::schedule(&group, &name));
+                transaction.deletes.push(keys::schedule_run(&group, &name));
             }
             Ok((transaction, ()))
         })

@@ -45,16 +45,20 @@ pub fn authorize(
         conditions.add("aws:TagKeys", text("Key"));
     }
     list("TagKeys").filter_map(Value::as_str).for_each(|key| conditions.add("aws:TagKeys", key));
-    let allow = |action: &str| {
+    let allow = |action: &str, resource: &str| {
         let session_policy = asked.session_policy.as_deref();
         let authorizer = context.gatekeeper.authorizer();
-        authorizer.authorize(&asked.caller, session_policy, action, &resource, &conditions, None)
+        authorizer.authorize(&asked.caller, session_policy, action, resource, &conditions, None)
     };
-    allow(&format!("scheduler:{operation}"))?;
-    if operation == "CreateScheduleGroup" && list("Tags").next().is_some() {
-        allow("scheduler:TagResource")?;
+    allow(&format!("scheduler:{operation}"), &resource)?;
+    match operation {
+        "CreateScheduleGroup" if list("Tags").next().is_some() => allow("scheduler:TagResource", &resource),
+        "DeleteScheduleGroup" => {
+            let name = input.get("Name").and_then(Value::as_str).unwrap_or_default();
+            allow("scheduler:DeleteSchedule", &context.home.schedule_arn(name, "*"))
+        }
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 fn resource(home: &Home, on: On, input: &Map<String, Value>) -> String {
