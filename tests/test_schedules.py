@@ -498,7 +498,7 @@ def test_a_role_that_may_not(fast):
     wait_until(lambda: last(fast, "forbidden")["attempts"] > 2, "more attempts")
     assert scaling(fast, "forbidden").get("MinExecutionEnvironments") != 6
     listed = ondol(fast, "schedule", "list").stdout
-    assert "default/forbidden ENABLED" in listed and "failed at" in listed
+    assert "default/forbidden ENABLED" in listed and "being tried again" in listed and "failed at" in listed
     fast.make_client("iam").put_role_policy(RoleName="powerless", PolicyName="may", PolicyDocument=json.dumps(MAY))
     becomes(fast, "forbidden", 6)
     wait_until(lambda: last(fast, "forbidden")["succeeded"], "success")

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use bytes::Bytes;
 use hyper::Method;
 use ondol_core::identity::{FunctionReference, Home, LATEST_PUBLISHED};
-use ondol_core::schedule::DEFAULT_GROUP;
+use ondol_core::schedule::{DEFAULT_GROUP, Expression};
 use ondol_wire::uri::percent_encode;
 use serde_json::{Value, json};
 
@@ -98,7 +98,11 @@ async fn create(asked: &ScheduleCreate, home: &Home) -> Result<Option<bool>> {
     let server = Server::of(&asked.address)?;
     let reference = FunctionReference::parse(&asked.function);
     let qualifier = reference.qualifier.as_deref().unwrap_or(LATEST_PUBLISHED);
-    // A slip of the pen shows now and not at night.
+    // A slip of the pen shows now and not at night, and before a role is made.
+    let expression = asked.expression();
+    if let Err(why) = Expression::parse(&expression) {
+        bail!("Invalid Schedule Expression {expression}. {why}");
+    }
     let path =
         format!("/2025-11-30/functions/{}/function-scaling-config", encode(&reference.arn(home, None)));
     let query = format!("Qualifier={}", encode(qualifier));
@@ -123,7 +127,7 @@ async fn create(asked: &ScheduleCreate, home: &Home) -> Result<Option<bool>> {
     let (group, name) = named(&asked.name);
     let body = json!({
         "GroupName": group,
-        "ScheduleExpression": asked.expression(),
+        "ScheduleExpression": expression,
         "ScheduleExpressionTimezone": asked.timezone,
         "FlexibleTimeWindow": {"Mode": "OFF"},
         "Target": {"Arn": TARGET, "RoleArn": role_arn, "Input": input.to_string()},
@@ -236,6 +240,7 @@ fn line(schedule: &Value) -> String {
         let _ = write!(out, " max {}", text("maxExecutionEnvironments"));
     }
     let _ = match schedule["next"].as_str() {
+        Some(_) if schedule["isRetried"] == true => writeln!(out, ", being tried again"),
         Some(next) => writeln!(out, ", next at {next}"),
         None => writeln!(out, ", never again"),
     };

@@ -1,6 +1,6 @@
 //! The page of schedules: what each is to do, when it is due next, and how it went last.
 
-use ondol_core::schedule::{Run, Schedule};
+use ondol_core::schedule::{Due, Run, Schedule};
 use ondol_core::time::PolicyTime;
 use ondol_observe::clock;
 use ondol_store::{Store, StoreError, keys};
@@ -26,6 +26,8 @@ fn one(schedule: &Schedule, run: Run) -> Value {
     let settings = &schedule.settings;
     let input: Value = serde_json::from_str(&settings.target.input).unwrap_or_default();
     let scaling = &input["FunctionScalingConfig"];
+    let next = next(schedule, run.fired);
+    let last = run.outcome.as_ref().filter(|outcome| outcome.trouble.is_some());
     json!({
         "group": schedule.group,
         "name": schedule.name,
@@ -37,7 +39,8 @@ fn one(schedule: &Schedule, run: Run) -> Value {
         "minExecutionEnvironments": scaling["MinExecutionEnvironments"],
         "maxExecutionEnvironments": scaling["MaxExecutionEnvironments"],
         "roleArn": settings.target.role_arn,
-        "next": next(schedule, run.fired).map(time),
+        "next": next.map(|due| time(due.at)),
+        "isRetried": next.zip(last).is_some_and(|(due, outcome)| due.occurrence == outcome.occurrence),
         "last": run.outcome.map(|outcome| json!({
             "scheduledTime": time(outcome.occurrence),
             "endedAt": iso_8601_millis(outcome.ended_epoch_millis),
@@ -48,10 +51,10 @@ fn one(schedule: &Schedule, run: Run) -> Value {
     })
 }
 
-fn next(schedule: &Schedule, fired: Option<PolicyTime>) -> Option<PolicyTime> {
+fn next(schedule: &Schedule, fired: Option<PolicyTime>) -> Option<Due> {
     let timetable = schedule.timetable().ok().filter(|_| schedule.settings.enabled)?;
     let age = schedule.settings.target.age_seconds_max.into();
-    timetable.due(fired, clock::calendar(), age).map(|due| due.at)
+    timetable.due(fired, clock::calendar(), age)
 }
 
 fn time(at: PolicyTime) -> String {
