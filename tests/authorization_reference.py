@@ -6,6 +6,7 @@ Written from the reference and from error texts the services were seen to answer
 ACCOUNT = "000000000000"
 LAMBDA = f"arn:aws:lambda:us-east-1:{ACCOUNT}:"
 IAM = f"arn:aws:iam::{ACCOUNT}:"
+SCHEDULER = f"arn:aws:scheduler:us-east-1:{ACCOUNT}:"
 
 # Actions that are not called as their operation is.
 ACTIONS = {"Invoke": "InvokeFunction", "InvokeAsync": "InvokeFunction", "InvokeWithResponseStream": "InvokeFunction", "GetLayerVersionByArn": "GetLayerVersion"}
@@ -53,9 +54,15 @@ IAM_TYPES = {
     "*": "ListAccountAliases ListPolicies ListRoles",
 }
 STS_TYPES = {"RoleArn": "AssumeRole", "*": "GetAccessKeyInfo GetCallerIdentity GetSessionToken"}
+SCHEDULER_TYPES = {
+    "schedule": "CreateSchedule DeleteSchedule GetSchedule UpdateSchedule",
+    "schedule-group": "CreateScheduleGroup DeleteScheduleGroup GetScheduleGroup",
+    "ResourceArn": "ListTagsForResource TagResource UntagResource",
+    "*": "ListScheduleGroups ListSchedules",
+}
 TYPES = {
     (service, operation): kind
-    for service, types in (("lambda", LAMBDA_TYPES), ("iam", IAM_TYPES), ("sts", STS_TYPES))
+    for service, types in (("lambda", LAMBDA_TYPES), ("iam", IAM_TYPES), ("sts", STS_TYPES), ("scheduler", SCHEDULER_TYPES))
     for kind, operations in types.items()
     for operation in operations.split()
 }
@@ -70,6 +77,9 @@ ALSO = {
     "PutResourcePolicy": ["lambda:AddPermission", "lambda:RemovePermission"],
     "GetResourcePolicy": ["lambda:GetPolicy"],
     "DeleteResourcePolicy": ["lambda:RemovePermission"],
+    "CreateSchedule": ["iam:PassRole"],
+    "UpdateSchedule": ["iam:PassRole"],
+    "DeleteScheduleGroup": ["scheduler:DeleteSchedule"],
 }
 
 
@@ -101,6 +111,10 @@ def resource(service, operation, values):
     if kind in ("role", "policy", "user"):
         name = values[f"{kind.capitalize()}Name"]
         return f"{IAM}{kind}{values.get('Path', '/')}{name}"
+    if kind == "schedule":
+        return f"{SCHEDULER}schedule/{values.get('GroupName', 'default')}/{values['Name']}"
+    if kind == "schedule-group":
+        return f"{SCHEDULER}schedule-group/{values['Name']}"
     assert kind == "*", kind
     return "*"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from botocore.credentials import Credentials
 
-from authorization_reference import ACCOUNT, IAM, LAMBDA
+from authorization_reference import ACCOUNT, IAM, LAMBDA, SCHEDULER
 from conftest import LATEST_PUBLISHED, ROLE, Server, wait_until, zip_of
 from service_model import chance, service, value_for
 from signed import ask, assumed
@@ -71,6 +71,11 @@ class World:
         self.policy_arn = iam.create_policy(PolicyName="managed", PolicyDocument=policy(allow("s3:*")))["Policy"]["Arn"]
         iam.create_policy_version(PolicyArn=self.policy_arn, PolicyDocument=policy(allow("sqs:*")), SetAsDefault=True)
         iam.attach_role_policy(RoleName="target", PolicyArn=self.policy_arn)
+        trust = {"Effect": "Allow", "Principal": {"Service": "scheduler.amazonaws.com"}, "Action": "sts:AssumeRole"}
+        iam.create_role(RoleName="scaler", AssumeRolePolicyDocument=policy(trust))
+        scheduler = server.make_client("scheduler")
+        scheduler.create_schedule_group(Name="g", Tags=[{"Key": "team", "Value": "a"}])
+        scheduler.create_schedule(**schedules("CreateSchedule") | {"Name": "s"})
         settled = lambda name, **more: client.get_event_source_mapping(UUID=self.mapping)["State"] == "Disabled"
         wait_until(lambda: settled("f"), "the mapping to settle")
 
@@ -194,8 +199,30 @@ CHANGES = {
 }
 
 
+def schedules(operation):
+    """An input of an operation on schedules."""
+    asked = {"FunctionName": "m", "Qualifier": LATEST_PUBLISHED, "FunctionScalingConfig": {"MinExecutionEnvironments": 1}}
+    target = {"Arn": "arn:aws:scheduler:::aws-sdk:lambda:putFunctionScalingConfig", "RoleArn": f"{IAM}role/scaler", "Input": json.dumps(asked)}
+    settings = {"ScheduleExpression": "rate(1 day)", "FlexibleTimeWindow": {"Mode": "OFF"}, "Target": target, "State": "DISABLED"}
+    one, group, arn = {"GroupName": "g", "Name": "s"}, {"Name": "g"}, {"ResourceArn": SCHEDULER + "schedule-group/g"}
+    return {
+        "CreateSchedule": settings | one | {"Name": "new"},
+        "UpdateSchedule": settings | one | {"Description": "changed"},
+        "GetSchedule": one,
+        "DeleteSchedule": one,
+        "CreateScheduleGroup": {"Name": "new"},
+        "GetScheduleGroup": group,
+        "DeleteScheduleGroup": group,
+        "TagResource": arn | {"Tags": [{"Key": "a", "Value": "1"}]},
+        "UntagResource": arn | {"TagKeys": ["team"]},
+        "ListTagsForResource": arn,
+    }.get(operation, {})
+
+
 def values_for(world, service_name, operation, form="plain"):
     """An input of the model's making, on what the world has; `form` is how it names its resource."""
+    if service_name == "scheduler":
+        return schedules(operation)
     shape = service(service_name).operation_model(operation).input_shape
     if shape is None:
         return {}

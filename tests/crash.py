@@ -290,6 +290,27 @@ def scale(world, name, minimum, maximum, version=LATEST_PUBLISHED):
     world.wait_converged()
 
 
+def scale_by_schedule(world):
+    """The same by the clock, by a schedule that goes when it is done."""
+    config = {"MinExecutionEnvironments": 2, "MaxExecutionEnvironments": 3}
+    asked = {"FunctionName": "f", "Qualifier": LATEST_PUBLISHED, "FunctionScalingConfig": config}
+    grant = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "lambda:PutFunctionScalingConfig", "Resource": "*"}]}
+    try:
+        iam, scheduler = world.server.make_client("iam"), world.server.make_client("scheduler")
+        iam.create_role(RoleName="scaler", AssumeRolePolicyDocument=TRUST.replace("lambda", "scheduler"))
+        iam.put_role_policy(RoleName="scaler", PolicyName="may", PolicyDocument=json.dumps(grant))
+        world.asked = (("scaling", "f", LATEST_PUBLISHED), (2, 3))
+        scheduler.create_schedule(
+            Name="s", ScheduleExpression=time.strftime("at(%Y-%m-%dT%H:%M:%S)", time.gmtime()), FlexibleTimeWindow={"Mode": "OFF"}, ActionAfterCompletion="DELETE",
+            Target={"Arn": "arn:aws:scheduler:::aws-sdk:lambda:putFunctionScalingConfig", "RoleArn": "arn:aws:iam::000000000000:role/scaler", "Input": json.dumps(asked)},
+        )  # fmt: skip
+        wait(lambda: not scheduler.list_schedules()["Schedules"], "the schedule to be done")
+    except BotoCoreError as error:
+        world.died(error)
+    world.settle_model(*world.asked)
+    world.wait_converged()
+
+
 def provider(world):
     config = dict(VpcConfig={"SubnetIds": ["subnet-1", "subnet-2", "subnet-3"], "SecurityGroupIds": ["sg-1"]}, PermissionsConfig={"CapacityProviderOperatorRoleArn": "arn:aws:iam::000000000000:role/r"})
     world.change(("provider", "cp"), True, "create_capacity_provider", CapacityProviderName="cp", **config)
@@ -399,6 +420,7 @@ LIFE = [
     ("create a function", lambda w: create(w, "f", FILES)),
     ("publish", lambda w: publish(w, "f")),
     ("scale", lambda w: scale(w, "f", 2, 4)),
+    ("scale by a schedule", scale_by_schedule),
     ("update the code", lambda w: update_code(w, "f", CHANGED)),
     ("publish again: roll over", lambda w: publish(w, "f")),
     ("publish a numbered version", lambda w: publish(w, "f", "1")),

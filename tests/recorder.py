@@ -16,7 +16,7 @@ from datetime import datetime
 import botocore.endpoint
 import pytest
 
-SERVICES = {"lambda", "iam", "sts"}
+SERVICES = {"lambda", "iam", "scheduler", "sts"}
 # Errors of every AWS service, which no model names. docs: CommonErrors of the API reference.
 COMMON = {
     "AccessDenied": 403,

@@ -59,11 +59,11 @@ def refused(world, request, error, **how):
 
 
 def access_denied(request, text):
-    return 403, "AccessDeniedException" if request[0] == "lambda" else "AccessDenied", text
+    return 403, in_xml(request[0], "AccessDeniedException", "AccessDenied"), text
 
 
 def in_xml(service, rest_json, query):
-    return rest_json if service == "lambda" else query
+    return rest_json if service in ("lambda", "scheduler") else query
 
 
 # Who asks?
@@ -202,7 +202,9 @@ def test_a_denial_holds_in_every_partition(world, operation):
 def test_an_allowance_of_exactly_this(world, row):
     request = filled(world, row)
     what, on = about(request)
-    more = [allow(action, ROLE if action == "iam:PassRole" else on) for action in ALSO.get(row[1], ())]
+    # The role is handed on, and schedules go with their group.
+    others = {"iam:PassRole": [ROLE, IAM + "role/scaler"], "scheduler:DeleteSchedule": on.replace(":schedule-group/", ":schedule/") + "/*"}
+    more = [allow(action, others.get(action, on)) for action in ALSO.get(row[1], ())]
     if row[1] == "PutFunctionCodeSigningConfig":
         # It is about two resources.
         more.append(allow(what, request[2]["CodeSigningConfigArn"]))

@@ -21,7 +21,12 @@ const OVERRIDABLE: &[&str] = &[
 ];
 
 /// Where SDKs find the services this server has; the function may name other places.
-const SERVED: &[&str] = &["AWS_ENDPOINT_URL_LAMBDA", "AWS_ENDPOINT_URL_IAM", "AWS_ENDPOINT_URL_STS"];
+const SERVED: &[&str] = &[
+    "AWS_ENDPOINT_URL_LAMBDA",
+    "AWS_ENDPOINT_URL_IAM",
+    "AWS_ENDPOINT_URL_SCHEDULER",
+    "AWS_ENDPOINT_URL_STS",
+];
 
 /// Where things are, as seen by the runtime: other paths in the process tier than in a container.
 #[derive(Debug, Clone)]

@@ -35,6 +35,7 @@ pub fn page() -> String {
         let _ = writeln!(page, "| {} | {state} |", operation.name);
     }
     for (name, service, works) in [
+        ("Scheduler", &ondol_wire::scheduler::SERVICE, crate::scheduler::WORKS),
         ("IAM", &ondol_wire::iam::SERVICE, ondol_identity::IAM_WORKS),
         ("STS", &ondol_wire::sts::SERVICE, ondol_identity::STS_WORKS),
     ] {

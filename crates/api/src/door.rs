@@ -24,7 +24,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::context::{Context, uuid};
 use crate::faults::unsupported;
-use crate::lambda;
+use crate::{lambda, scheduler};
 
 /// The largest request with a package: 50 MB in base64, and its settings.
 const PACKAGE_REQUEST_BYTES_MAX: usize = 70_167_211;
@@ -103,7 +103,7 @@ impl Api {
             };
         }
         match service.as_str() {
-            "lambda" => {
+            "lambda" | "scheduler" => {
                 let context = self.context.of(asked, origin(parts));
                 let call = lambda::Call {
                     method: parts.method.as_str(),
@@ -112,7 +112,11 @@ impl Api {
                     headers: &HeaderView(&parts.headers),
                     body: &body,
                 };
-                Ok(success(lambda::call(&context, &call).await?, request_id))
+                let answer = match service.as_str() {
+                    "lambda" => lambda::call(&context, &call).await?,
+                    _ => scheduler::call(&context, &call).await?,
+                };
+                Ok(success(answer, request_id))
             }
             "iam" | "sts" => {
                 let context = asked.context();
@@ -184,6 +188,7 @@ impl Scope {
         };
         let service = match name {
             "iam" => &ondol_wire::iam::SERVICE,
+            "scheduler" => &ondol_wire::scheduler::SERVICE,
             "sts" => &ondol_wire::sts::SERVICE,
             _ => &SERVICE,
         };

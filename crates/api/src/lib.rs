@@ -8,6 +8,7 @@ mod context;
 mod door;
 mod faults;
 pub mod lambda;
+pub mod scheduler;
 
 pub use context::Context;
 pub use door::{Api, PageAnswer, Pages};

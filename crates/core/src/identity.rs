@@ -42,6 +42,14 @@ impl Home {
         format!("arn:aws:lambda:{}:{}:code-signing-config:{id}", self.region, self.account_id)
     }
 
+    pub fn schedule_arn(&self, group: &str, name: &str) -> String {
+        format!("arn:aws:scheduler:{}:{}:schedule/{group}/{name}", self.region, self.account_id)
+    }
+
+    pub fn schedule_group_arn(&self, name: &str) -> String {
+        format!("arn:aws:scheduler:{}:{}:schedule-group/{name}", self.region, self.account_id)
+    }
+
     pub fn capacity_provider_arn(&self, name: &str) -> String {
         format!("arn:aws:lambda:{}:{}:capacity-provider:{name}", self.region, self.account_id)
     }

@@ -30,6 +30,7 @@ pub mod runtime;
 #[cfg(any(test, feature = "samples"))]
 pub mod samples;
 pub mod scale;
+pub mod schedule;
 pub mod signals;
 pub mod slots;
 pub mod throttle;

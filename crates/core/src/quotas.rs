@@ -12,6 +12,9 @@ pub struct Quotas {
     pub capacity_providers: u32,
     pub function_versions_per_capacity_provider: u32,
     pub filters_per_event_source_mapping: u32,
+    /// Of EventBridge Scheduler. AWS lets an account have more schedules; each is kept in memory here.
+    pub schedules: u32,
+    pub schedule_groups: u32,
     /// What a function may stream in one answer, and how fast after the first 6 MiB.
     pub streamed_response_bytes: u64,
     pub streamed_response_bytes_per_second: u64,
@@ -33,6 +36,8 @@ impl Default for Quotas {
             capacity_providers: 1_000,
             function_versions_per_capacity_provider: 100,
             filters_per_event_source_mapping: 5,
+            schedules: 10_000,
+            schedule_groups: 500,
             streamed_response_bytes: 200 << 20,
             streamed_response_bytes_per_second: 2 << 20,
             queued_events: 1_000_000,
@@ -53,6 +58,8 @@ impl Quotas {
         "capacity-providers",
         "function-versions-per-capacity-provider",
         "filters-per-event-source-mapping",
+        "schedules",
+        "schedule-groups",
         "streamed-response-bytes",
         "streamed-response-bytes-per-second",
         "queued-events",
@@ -84,6 +91,8 @@ impl Quotas {
             "function-versions-per-capacity-provider" => {
                 self.function_versions_per_capacity_provider = number(value)?;
             }
+            "schedules" => self.schedules = number(value)?,
+            "schedule-groups" => self.schedule_groups = number(value)?,
             "filters-per-event-source-mapping" => self.filters_per_event_source_mapping = number(value)?,
             "control-requests-per-second" => self.control_requests_per_second = number(value)?,
             "get-function-requests-per-second" => self.get_function_requests_per_second = number(value)?,

@@ -1,4 +1,5 @@
-//! What invokes later: works the queue of events off, brings outcomes to their destinations, and reads event sources.
+//! What happens later: works the queue of events off, brings outcomes to their destinations, reads event sources, and
+//! carries schedules out.
 //!
 //! On threads of its own. It decides nothing itself: `core::event_queue` says which event is next and what becomes
 //! of it, the store makes that last, and only then the queue goes on; `core::event_source` says how records become
@@ -8,11 +9,13 @@
 mod attempt;
 mod destination;
 mod record;
+mod schedules;
 mod settings;
 mod sources;
 mod view;
 mod worker;
 
+pub use schedules::{CarryOut, Schedules};
 pub use sources::{Outside, Sources};
 pub use view::{Asking, Pages};
 pub use worker::Worker;

@@ -120,6 +120,11 @@ impl Authorizer {
         }
     }
 
+    /// A role as a service acts with it; none if it isn't here.
+    pub(crate) fn session_of(&self, role_arn: &str, session_name: &str) -> Option<Caller> {
+        self.roles.by_arn(role_arn).map(|role| Caller::assumed_role(&role.arn, &role.id, session_name))
+    }
+
     /// Whether a role may do something with a resource, by its own policies alone: those of other accounts' resources
     /// are not here to be asked.
     pub fn role_may(&self, role_arn: &str, action: &str, resource_arn: &str) -> bool {

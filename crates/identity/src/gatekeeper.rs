@@ -155,6 +155,26 @@ impl Gatekeeper {
         &self.authorizer
     }
 
+    /// A service of this server that asks with a role, which must let it; `source_arn` is what it acts for. The error
+    /// says why it can't.
+    pub fn acting_as(&self, role_arn: &str, service: &str, source_arn: &str) -> Result<Asked, String> {
+        let trust = self.authorizer.role_exists_and_trusts(role_arn, service, Some(source_arn));
+        trust.map_err(|_| {
+            format!("The role {role_arn} isn't there, or its trust policy doesn't let {service} assume it.")
+        })?;
+        let name = service.split('.').next().unwrap_or(service);
+        let session = self.authorizer.session_of(role_arn, name);
+        Ok(Asked {
+            // Where policies don't count, roles need not be there.
+            caller: session.unwrap_or_else(|| Caller::root(self.account_id.as_str())),
+            session_policy: None,
+            peer: None,
+            region: self.region.clone(),
+            access_key_id: None,
+            issued_epoch_seconds: Some(clock::epoch_millis() / 1_000),
+        })
+    }
+
     /// Whether a caller may do everything that no policy of a resource forbids.
     pub fn is_owner(&self, asked: &Asked) -> bool {
         self.authorizer.enforcement() == Enforcement::Off

@@ -36,6 +36,18 @@ pub fn policy() -> PolicyTime {
     PolicyTime(start + (wall().0 - start) * time_scale())
 }
 
+/// Policy time by the system's own clock: it keeps to the calendar when the machine sleeps and when its clock is set,
+/// as schedules must. May step back.
+pub fn calendar() -> PolicyTime {
+    let start = START.1;
+    PolicyTime(start + system_micros().saturating_sub(start) * time_scale())
+}
+
+/// How long it is until a moment of the calendar, as things look now.
+pub fn until_calendar(at: PolicyTime) -> Duration {
+    Duration::from_micros(at.0.saturating_sub(calendar().0).div_ceil(time_scale()))
+}
+
 /// How long it is until a moment of policy time.
 pub fn until(at: PolicyTime) -> Duration {
     Duration::from_micros(at.0.saturating_sub(policy().0) / time_scale())

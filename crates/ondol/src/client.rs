@@ -71,7 +71,8 @@ impl Server {
         stream.set_nodelay(true)?;
         let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         tokio::spawn(connection);
-        Ok(Connection { sender, host: self.address.to_string(), key: self.key.clone() })
+        let scope = ("us-east-1".to_owned(), "lambda");
+        Ok(Connection { sender, host: self.address.to_string(), key: self.key.clone(), scope })
     }
 }
 
@@ -96,9 +97,15 @@ pub struct Connection {
     sender: SendRequest<Full<Bytes>>,
     host: String,
     key: (String, String),
+    /// The region and service that requests are signed for.
+    scope: (String, &'static str),
 }
 
 impl Connection {
+    pub fn signing_for(self, region: &str, service: &'static str) -> Self {
+        Self { scope: (region.to_owned(), service), ..self }
+    }
+
     pub async fn send(&mut self, call: &Call<'_>) -> Result<Answer> {
         let (parts, body) = self.begin(call).await?.into_parts();
         let body = body.collect().await?.to_bytes();
@@ -111,7 +118,8 @@ impl Connection {
         let stamp = ondol_wire::time::amz_date(ondol_observe::clock::epoch_millis() / 1_000);
         let outgoing =
             Outgoing { method: method.as_str(), path, query, host: &self.host, stamp: &stamp, body };
-        let authorization = sign(&outgoing, (&self.key.0, &self.key.1), ("us-east-1", "lambda"));
+        let scope = (self.scope.0.as_str(), self.scope.1);
+        let authorization = sign(&outgoing, (&self.key.0, &self.key.1), scope);
         let target = if query.is_empty() { (*path).to_owned() } else { format!("{path}?{query}") };
         let mut request = Request::builder()
             .method(method)
@@ -125,4 +133,10 @@ impl Connection {
         self.sender.ready().await?;
         Ok(self.sender.send_request(request.body(Full::new(body.clone()))?).await?)
     }
+}
+
+/// What a refusal says.
+pub fn refusal(answer: &Answer) -> String {
+    let body: serde_json::Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    body["message"].as_str().or(body["Message"].as_str()).unwrap_or_default().to_owned()
 }

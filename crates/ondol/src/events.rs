@@ -1,4 +1,4 @@
-//! The threads that work events off and read event sources.
+//! The threads that work events off, read event sources and carry schedules out.
 
 use std::sync::Arc;
 
@@ -6,7 +6,8 @@ use anyhow::Result;
 use ondol_core::coins::Coins;
 use ondol_core::event_source::SourceReports;
 use ondol_core::identity::Home;
-use ondol_events::{Outside, Pages, Sources, Worker};
+use ondol_core::schedule::Schedule;
+use ondol_events::{CarryOut, Outside, Pages, Schedules, Sources, Worker};
 use ondol_identity::Authorizer;
 use ondol_invoke::inner::Inner;
 use ondol_observe::notice;
@@ -88,4 +89,22 @@ pub fn start_sources(
         Ok(())
     })?;
     Ok(reported)
+}
+
+/// Schedules act as if their roles had asked the API.
+struct AsRole(ondol_api::Context);
+
+impl CarryOut for AsRole {
+    async fn carry_out(&self, schedule: &Schedule) -> Result<(), String> {
+        ondol_api::scheduler::carry_out(&self.0, schedule).await
+    }
+}
+
+/// Begins to carry schedules out; ends when the server stops and what is under way is settled.
+pub fn start_schedules(context: ondol_api::Context, doors: Doors) -> Result<()> {
+    let Doors { stopping, open } = doors;
+    thread("schedules", "carrying schedules out", open, async move || {
+        Schedules::new(context.store.clone(), AsRole(context)).run(stopping).await;
+        Ok(())
+    })
 }

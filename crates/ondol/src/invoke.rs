@@ -16,7 +16,7 @@ use hyper::Method;
 use ondol_wire::event_stream::take_event;
 use serde_json::{Value, json};
 
-use crate::client::{Answer, Call, Connection, Server};
+use crate::client::{Answer, Call, Connection, Server, refusal};
 use crate::commands::show;
 use crate::logs::plain;
 use crate::{Invoke, Output};
@@ -174,11 +174,6 @@ fn write_chunk(bytes: &[u8], output: Output) -> Result<()> {
         out.write_all(bytes)?;
     }
     Ok(out.flush()?)
-}
-
-fn refusal(answer: &Answer) -> String {
-    let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-    body["message"].as_str().or(body["Message"].as_str()).unwrap_or_default().to_owned()
 }
 
 /// What many requests came to.

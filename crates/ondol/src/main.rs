@@ -17,6 +17,7 @@ mod logs;
 mod machine;
 mod pages;
 mod queue;
+mod schedule;
 mod server;
 mod shards;
 mod status;
@@ -72,6 +73,8 @@ enum Command {
     Invoke(Invoke),
     /// Show the events that wait for their functions, and the books of those that did.
     Queue(Queue),
+    /// Change how many execution environments a function keeps, by the clock.
+    Schedule(Schedule),
     /// Look at everything the server needs of this machine; say how to mend what is missing.
     Doctor(Doctor),
     /// Write everything the server holds into one file, beside a running server or without one.
@@ -286,6 +289,68 @@ struct Queue {
 }
 
 #[derive(Debug, Args)]
+struct Schedule {
+    #[command(subcommand)]
+    command: ScheduleCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum ScheduleCommand {
+    /// Make a schedule, for example: ondol schedule create morning --function orders --min 6 --cron "0 8 ? * MON-FRI *" --timezone Asia/Seoul
+    Create(Box<ScheduleCreate>),
+    /// List all schedules: when each is due next, and how it went last
+    List(Address),
+    /// Show one schedule
+    Show {
+        /// Its name, with GROUP/ before it if that isn't `default`
+        name: String,
+        #[command(flatten)]
+        address: Address,
+    },
+    /// Remove a schedule; what it has set stays
+    Delete {
+        /// Its name, with GROUP/ before it if that isn't `default`
+        name: String,
+        #[command(flatten)]
+        address: Address,
+    },
+}
+
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("when").required(true).args(["at", "rate", "cron"]))]
+struct ScheduleCreate {
+    /// Its name, with GROUP/ before it if that isn't `default`
+    name: String,
+    /// The function, with `:VERSION` that one; `$LATEST.PUBLISHED` unless given
+    #[arg(long, value_name = "FUNCTION")]
+    function: String,
+    /// The minimum of execution environments it sets; 0 deactivates the version
+    #[arg(long, value_name = "N")]
+    min: u32,
+    /// The maximum it sets; without it there is none
+    #[arg(long, value_name = "M")]
+    max: Option<u32>,
+    /// Once, at this local time: 2026-12-24T08:00:00
+    #[arg(long, value_name = "TIME")]
+    at: Option<String>,
+    /// Again and again: "5 minutes", "1 hour", "1 day"
+    #[arg(long, value_name = "EXPR")]
+    rate: Option<String>,
+    /// Minutes, hours, day of month, month, day of week and year, as AWS has them: "0 8 ? * MON-FRI *"
+    #[arg(long, value_name = "EXPR")]
+    cron: Option<String>,
+    /// The time zone of its times, such as Asia/Seoul
+    #[arg(long, value_name = "TZ", default_value = "UTC")]
+    timezone: String,
+    /// The role it acts as, which must be allowed lambda:PutFunctionScalingConfig. Unless given, the role
+    /// `ondol-scheduled-scaling` is used, and made if it isn't there
+    #[arg(long, value_name = "ARN")]
+    role: Option<String>,
+    #[command(flatten)]
+    address: Address,
+}
+
+#[derive(Debug, Args)]
 struct Doctor {
     #[command(flatten)]
     address: Address,
@@ -375,6 +440,7 @@ fn main() -> ExitCode {
         Command::Explain(arguments) => commands::explain(&arguments, output),
         Command::Invoke(arguments) => invoke::invoke(&arguments, output),
         Command::Queue(arguments) => commands::queue(&arguments, output),
+        Command::Schedule(arguments) => schedule::schedule(&arguments.command, output),
         Command::Doctor(arguments) => commands::doctor(&arguments, output),
         Command::Backup(Backup { file, data_dir }) => commands::backup(&data_dir, &file, output),
         Command::Restore(Backup { file, data_dir }) => commands::restore(&data_dir, &file, output),

@@ -18,7 +18,7 @@ use ondol_wire::uri::query_pairs;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::{documents, explain, status};
+use crate::{documents, explain, schedule, status};
 
 /// How long a request for logs may wait for new lines.
 const WAIT_SECONDS_MAX: u64 = 20;
@@ -45,6 +45,7 @@ impl Pages for ServerPages {
         match name {
             "status" => Box::pin(async move { Some(Ok(status::page(&pages))) }),
             "logs" => Box::pin(async move { Some(pages.logs(query).await) }),
+            "schedules" => Box::pin(async move { Some(pages.schedules(&query)) }),
             "queue" => Box::pin(async move { Some(pages.queue.page(query.get("function").cloned()).await) }),
             "explain" => Box::pin(async move {
                 pages.logs.settled().await;
@@ -72,6 +73,12 @@ impl ServerPages {
             (function, version),
         )
         .map_err(|error| error.to_string())
+    }
+
+    fn schedules(&self, query: &Parameters) -> Result<Value, String> {
+        let only = query.get("group").zip(query.get("name"));
+        let only = only.map(|(group, name)| (group.as_str(), name.as_str()));
+        schedule::page::page(&self.store, only).map_err(|error| error.to_string())
     }
 
     /// Events of a function, of a capacity provider or of a log group; with `wait` not before there are some.

@@ -321,7 +321,7 @@ async fn run(arguments: &Up, output: Output, parts: Parts) -> Result<()> {
         authorizer: authorizer.clone(),
         home: home.clone(),
     };
-    let queue = events::start_queue(worker, doors)?;
+    let queue = events::start_queue(worker, doors.clone())?;
     // The shards have handles of their own, and close them when the server stops.
     drop(listener);
     let pages = ServerPages {
@@ -336,14 +336,13 @@ async fn run(arguments: &Up, output: Output, parts: Parts) -> Result<()> {
         queue,
         sources: sources.clone(),
     };
-    let doors = (gatekeeper, Arc::clone(&roles));
     let context = Context::new(
         store.clone(),
         artifacts.clone(),
         home.clone(),
         quotas,
         (services, sources.clone()),
-        doors,
+        (gatekeeper, Arc::clone(&roles)),
     );
     let change_turns = Arc::clone(&context.turns);
     let identity = Identity {
@@ -354,6 +353,7 @@ async fn run(arguments: &Up, output: Output, parts: Parts) -> Result<()> {
         authorizer,
         turns: Arc::clone(&change_turns),
     };
+    events::start_schedules(context.clone(), doors)?;
     let api = Api::new(context, Arc::new(identity), Arc::new(pages));
     let turns = Arc::new(Semaphore::new(API_CALLS_AT_ONCE as usize));
     tokio::spawn(serve_api(api, api_calls, Arc::clone(&turns)));

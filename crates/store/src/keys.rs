@@ -12,6 +12,9 @@ pub const CODE_SIGNING_CONFIGS: &str = "code-signing-config/";
 pub const INSTANCES: &str = "instance/";
 pub const LAYERS: &str = "layer/";
 pub const LAYER_VERSIONS: &str = "layer-version/";
+pub const SCHEDULES: &str = "schedule/";
+pub const SCHEDULE_GROUPS: &str = "schedule-group/";
+pub const SCHEDULE_RUNS: &str = "schedule-run/";
 pub const IAM_ROLES: &str = "iam-role/";
 pub const IAM_POLICIES: &str = "iam-policy/";
 
@@ -66,6 +69,23 @@ pub fn layer_versions_of(name: &str) -> String {
 /// Padded, so that keys are in the order of numbers.
 pub fn layer_version(name: &str, version: u64) -> String {
     format!("{LAYER_VERSIONS}{name}/{version:012}")
+}
+
+pub fn schedules_of(group: &str) -> String {
+    format!("{SCHEDULES}{group}/")
+}
+
+pub fn schedule(group: &str, name: &str) -> String {
+    format!("{SCHEDULES}{group}/{name}")
+}
+
+pub fn schedule_group(name: &str) -> String {
+    format!("{SCHEDULE_GROUPS}{name}")
+}
+
+/// How a schedule went so far.
+pub fn schedule_run(group: &str, name: &str) -> String {
+    format!("{SCHEDULE_RUNS}{group}/{name}")
 }
 
 /// A role of IAM, by its name without a path.

@@ -102,7 +102,8 @@ impl Fault {
                 let spelling =
                     service.and_then(|service| service.error(&self.code)).map(|error| error.message_member);
                 let mut body = serde_json::Map::new();
-                if spelling.is_some() {
+                // Lambda's errors alone say whose they are.
+                if spelling.is_some() && service.is_some_and(|service| service.signing_name == "lambda") {
                     body.insert("Type".into(), json!(if self.status < 500 { "User" } else { "Service" }));
                 }
                 // Some refusals of AWS say nothing, which clients see as no text.
@@ -204,6 +205,13 @@ mod tests {
             r#"{"Type":"User","message":"Rate Exceeded.","Reason":"ConcurrentInvocationLimitExceeded"}"#
         );
         assert!(answer.headers.contains(&("x-amzn-errortype", "TooManyRequestsException".into())));
+    }
+
+    #[test]
+    fn other_errors_have_no_type() {
+        let fault = Fault::of(&crate::scheduler::SERVICE, "ResourceNotFoundException", "gone");
+        let answer = fault.answer(ErrorFormat::RestJson, Some(&crate::scheduler::SERVICE), "id-1");
+        assert_eq!((answer.status, answer.body.as_str()), (404, r#"{"Message":"gone"}"#));
     }
 
     #[test]

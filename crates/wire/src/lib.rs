@@ -9,6 +9,7 @@ pub mod lambda;
 pub mod model;
 pub mod query;
 pub mod rest_json;
+pub mod scheduler;
 pub mod sigv4;
 pub mod sts;
 pub mod time;

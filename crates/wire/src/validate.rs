@@ -311,7 +311,7 @@ mod tests {
 
     #[test]
     fn every_pattern_of_the_model_compiles() {
-        let services = [&SERVICE, &crate::iam::SERVICE, &crate::sts::SERVICE];
+        let services = [&SERVICE, &crate::iam::SERVICE, &crate::scheduler::SERVICE, &crate::sts::SERVICE];
         for shape in services.iter().flat_map(|service| service.shapes) {
             if let Some(pattern) = shape.pattern {
                 assert!(

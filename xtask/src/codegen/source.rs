@@ -20,8 +20,9 @@ pub struct Source {
     operations: Option<&'static [&'static str]>,
 }
 
-pub const SOURCES: [Source; 3] = [
+pub const SOURCES: [Source; 4] = [
     Source { name: "lambda", version: "2015-03-31", operations: None },
+    Source { name: "scheduler", version: "2021-06-30", operations: None },
     Source { name: "iam", version: "2010-05-08", operations: Some(IAM) },
     Source { name: "sts", version: "2011-06-15", operations: Some(STS) },
 ];

@@ -20,7 +20,7 @@ pub mod pass;
 mod policies;
 pub mod rules;
 mod runtime_settings;
-mod scaling_configs;
+pub mod scaling_configs;
 mod tags;
 mod versions;
 mod view;
@@ -81,10 +81,22 @@ macro_rules! operations {
                 return Err(Fault::new("UnknownOperationException", 404, text));
             };
             let operation = matched.0;
+            if REGISTERED.iter().all(|registered| registered.name != operation.name) {
+                return Err(not_here(operation));
+            }
+            let input =
+                read_members(&SERVICE, &matched, call.query, |name| call.headers.get(name), call.body)?;
+            perform(context, operation, input).await
+        }
+
+        /// Carries an operation out, however its input came.
+        pub async fn perform(
+            context: &Context,
+            operation: &'static Operation,
+            input: Map<String, Value>,
+        ) -> Result<Answer, Fault> {
             match operation.name {
                 $($name => {
-                    let input =
-                        read_members(&SERVICE, &matched, call.query, |name| call.headers.get(name), call.body)?;
                     check(operation, &input)?;
                     rules::authorize(context, operation.name, $on, &input)?;
                     context.admit(operation.name)?;
@@ -92,14 +104,17 @@ macro_rules! operations {
                     let output = $function(&context, typed(input)?).await?;
                     write_output(&SERVICE, operation, &output)
                 })*
-                other => Err(unsupported(format!(
-                    "{other} isn't supported by this version of Ondol. COMPATIBILITY.md lists what is."
-                ))),
+                _ => Err(not_here(operation)),
             }
         }
     };
     (@support) => { Support::Works };
     (@support $why:literal) => { Support::Stores($why) };
+}
+
+fn not_here(operation: &Operation) -> Fault {
+    let name = operation.name;
+    unsupported(format!("{name} isn't supported by this version of Ondol. COMPATIBILITY.md lists what is."))
 }
 
 /// The model's constraints, and those the service keeps beside it.

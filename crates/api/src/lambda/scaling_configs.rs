@@ -16,15 +16,7 @@ pub async fn put(
     context: &Context,
     input: PutFunctionScalingConfigRequest,
 ) -> Result<PutFunctionScalingConfigResponse, Fault> {
-    let name = names::unqualified(context, input.function_name.as_deref())?;
-    let qualifier = input.qualifier.unwrap_or_default();
-    let asked = input.function_scaling_config.unwrap_or_default();
-    let count = |value: Option<i32>| value.and_then(|value| u32::try_from(value).ok());
-    let scaling = ScalingConfig {
-        min: count(asked.min_execution_environments),
-        max: count(asked.max_execution_environments),
-    };
-    check(scaling)?;
+    let (name, qualifier, scaling) = read(context, input)?;
     let state = context
         .change_of(&name, || {
             let (mut version, revision) = find(context, &name, &qualifier)?;
@@ -41,6 +33,22 @@ pub async fn put(
         })
         .await?;
     Ok(PutFunctionScalingConfigResponse { function_state: Some(state.to_string()) })
+}
+
+/// What is asked for, of which version of which function; checked as far as that goes without looking at them.
+pub fn read(
+    context: &Context,
+    input: PutFunctionScalingConfigRequest,
+) -> Result<(String, String, ScalingConfig), Fault> {
+    let name = names::unqualified(context, input.function_name.as_deref())?;
+    let asked = input.function_scaling_config.unwrap_or_default();
+    let count = |value: Option<i32>| value.and_then(|value| u32::try_from(value).ok());
+    let scaling = ScalingConfig {
+        min: count(asked.min_execution_environments),
+        max: count(asked.max_execution_environments),
+    };
+    check(scaling)?;
+    Ok((name, input.qualifier.unwrap_or_default(), scaling))
 }
 
 /// An unset value is its default: Min 3, Max without bound. Min 0 goes only with Max 0.
