@@ -4,6 +4,7 @@
 //! an assignment for the agent. Nothing here decides; nothing here is on the way of an invocation.
 
 mod documents;
+pub mod journal;
 mod picture;
 mod system_logs;
 
@@ -12,7 +13,7 @@ use std::sync::Arc;
 
 use ondol_core::capacity::{
     Environment, EnvironmentState, Instance, InstanceState, Memory, Picture, Plan, Settings, Step,
-    VersionChange, decide, default_pool,
+    VersionChange, default_pool,
 };
 use ondol_core::capacity_provider::{CapacityProvider, ProviderState};
 use ondol_core::coins::Coins;
@@ -31,6 +32,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, watch};
 
 use documents::Documents;
+use journal::Journal;
 use system_logs::Deed;
 
 pub use picture::MachineFacts;
@@ -75,6 +77,9 @@ pub struct Decision {
     pub why: String,
 }
 
+/// Brings an instance up, or says why it can't.
+pub type Launch = Box<dyn Fn(&Instance) -> Result<(), Reason> + Send + Sync>;
+
 pub struct Control {
     pub store: Store,
     pub home: Home,
@@ -91,12 +96,13 @@ pub struct Control {
     pub views: watch::Sender<Arc<View>>,
     pub coins: Coins,
     pub settings: Settings,
-    /// Brings an instance up, or says why it can't.
-    pub launch: Box<dyn Fn(&Instance) -> Result<(), Reason> + Send + Sync>,
+    pub launch: Launch,
     /// What the front end counted of each publication.
     pub traffic: Box<dyn Fn() -> BTreeMap<PublicationId, Traffic> + Send + Sync>,
     pub epoch: u64,
     pub logs: LogSender,
+    /// What was decided, and from what.
+    pub journal: Journal,
 }
 
 impl std::fmt::Debug for Control {
@@ -123,7 +129,7 @@ impl Control {
                 Ok(()) => {
                     let picture = self.picture(&documents, demand, &environments, &needs);
                     let now = clock::policy();
-                    let (plan, remembered) = decide(&picture, memory, now, &mut self.coins);
+                    let (plan, remembered) = self.journal.decide(&picture, memory, now, &mut self.coins);
                     memory = remembered;
                     let carried = self.carry_out(&plan, &mut environments, &mut needs).await;
                     if carried.assignment_changed {
@@ -137,6 +143,7 @@ impl Control {
                 }
                 Err(error) => {
                     notice::error(&format!("taking a picture of the store: {error}; trying again"));
+                    // The journal sees that nothing is remembered, and begins anew.
                     (memory, documents) = (Memory::default(), Documents::default());
                     Some(clock::policy().plus_seconds(RETRY_SECONDS))
                 }

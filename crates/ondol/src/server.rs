@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result, bail};
 use ondol_agent::configuration::CredentialsOf;
 use ondol_agent::{AgentConfiguration, Containment as AgentContainment, Credentials, Machine};
 use ondol_api::{Api, Context};
+use ondol_control::journal::Journal;
 use ondol_control::{Control, PoolOrder, View};
 use ondol_core::capacity::{EnvironmentState, Settings};
 use ondol_core::coins::Coins;
@@ -381,6 +382,7 @@ async fn run(arguments: &Up, output: Output, parts: Parts) -> Result<()> {
         traffic: Box::new(move || directory.traffic()),
         epoch,
         logs: log_sender,
+        journal: Journal::open(&data_dir).context("opening the planner's journal")?,
     };
     let control = tokio::spawn(control.run());
     let mut agent = tokio::spawn(agent.run(assigned, reports));

@@ -9,6 +9,7 @@ mod ending;
 mod environments;
 mod fleet;
 mod instances;
+pub mod journal;
 mod on_demand;
 mod versions;
 
