@@ -7,8 +7,9 @@ mod documents;
 pub mod journal;
 mod picture;
 mod system_logs;
+mod view;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ondol_core::capacity::{
@@ -17,12 +18,11 @@ use ondol_core::capacity::{
 };
 use ondol_core::capacity_provider::{CapacityProvider, ProviderState};
 use ondol_core::coins::Coins;
-use ondol_core::function::{Function, FunctionVersion, Reason, VersionKey, VersionState};
+use ondol_core::function::{Function, FunctionVersion, Reason, VersionState};
 use ondol_core::identity::{EnvironmentId, Home, InstanceId, LATEST, PublicationId};
 use ondol_core::instance_type::by_name;
 use ondol_core::on_demand::{Demand, Whom};
 use ondol_core::signals::Traffic;
-use ondol_core::time::PolicyTime;
 use ondol_failpoint::reach;
 use ondol_observe::logs::LogSender;
 use ondol_observe::{clock, notice};
@@ -36,9 +36,7 @@ use journal::Journal;
 use system_logs::Deed;
 
 pub use picture::MachineFacts;
-
-/// Decisions kept for `ondol status`.
-const JOURNAL_MAX: usize = 200;
+pub use view::{Decision, Move, Throttled, View};
 
 /// A plan that could not be carried out whole is made again this soon.
 const RETRY_SECONDS: u64 = 2;
@@ -58,23 +56,6 @@ struct Carried {
     complete: bool,
     /// No step was refused by the store.
     stored: bool,
-}
-
-/// What the loop last saw and did, for people.
-#[derive(Debug, Clone, Default)]
-pub struct View {
-    pub environments: BTreeMap<EnvironmentId, Environment>,
-    /// Why a version has less than it should.
-    pub unmet: BTreeMap<VersionKey, Reason>,
-    /// The newest decisions, oldest first.
-    pub journal: VecDeque<Decision>,
-}
-
-#[derive(Debug, Clone)]
-pub struct Decision {
-    pub at: PolicyTime,
-    pub what: String,
-    pub why: String,
 }
 
 /// Brings an instance up, or says why it can't.
@@ -138,7 +119,9 @@ impl Control {
                         let assignment = Assignment { generation, environments: environments.clone() };
                         self.assignments.send_replace(Arc::new(assignment));
                     }
-                    self.show(&plan, picture.environments, now);
+                    self.views.send_modify(|view| {
+                        Arc::make_mut(view).take_in(&plan, &memory, picture.environments, now);
+                    });
                     if carried.complete { plan.wake_at } else { Some(now.plus_seconds(RETRY_SECONDS)) }
                 }
                 Err(error) => {
@@ -400,22 +383,6 @@ impl Control {
             system_logs::write(&self.logs, &self.home, &provider, instance, deed);
         }
     }
-
-    fn show(&self, plan: &Plan, environments: BTreeMap<EnvironmentId, Environment>, now: PolicyTime) {
-        let mut view = View::clone(&self.views.borrow());
-        for (version, reason) in plan.unmet.iter().filter(|(version, _)| !view.unmet.contains_key(version)) {
-            notice::warning(&format!("{version}: {} ({})", reason.text, reason.code));
-        }
-        view.environments = environments;
-        view.unmet.clone_from(&plan.unmet);
-        for (step, why) in &plan.steps {
-            if view.journal.len() == JOURNAL_MAX {
-                view.journal.pop_front();
-            }
-            view.journal.push_back(Decision { at: now, what: describe(step), why: why.clone() });
-        }
-        self.views.send_replace(Arc::new(view));
-    }
 }
 
 /// The version after a change; `None` if it has moved on since the decision.
@@ -452,45 +419,5 @@ fn name(step: &Step) -> &'static str {
         Step::RemoveFunction { .. } => "remove-function",
         Step::Refuse { .. } => "refuse",
         Step::Retire { .. } => "retire",
-    }
-}
-
-fn describe(step: &Step) -> String {
-    match step {
-        Step::ActivateProvider { name } => format!("activated capacity provider {name}"),
-        Step::RemoveProvider { name } => format!("removed capacity provider {name}"),
-        Step::LaunchInstance(instance) => {
-            format!("launched {} {} in {}", instance.instance_type, instance.id, instance.availability_zone)
-        }
-        Step::TerminateInstance { id } => format!("terminated instance {id}"),
-        Step::StartEnvironment { id, environment } => {
-            format!(
-                "started execution environment {id} of {} on {}",
-                environment.version, environment.instance
-            )
-        }
-        Step::DrainEnvironment { id } => format!("draining execution environment {id}"),
-        Step::ForgetEnvironment { id } => format!("execution environment {id} ended"),
-        Step::SetVersion { key, change, .. } => format!("{key}: {}", describe_change(change)),
-        Step::RemoveVersion { key } => format!("removed {key}"),
-        Step::RemoveFunction { name } => format!("removed function {name}"),
-        Step::Refuse { reason, .. } => format!("refused waiting invocations ({})", reason.code),
-        Step::Retire { environments } => {
-            format!("retired {} idle execution environments", environments.len())
-        }
-    }
-}
-
-fn describe_change(change: &VersionChange) -> String {
-    match change {
-        VersionChange::Activate => "Active".into(),
-        VersionChange::ApplyScaling => "its scaling config is in effect".into(),
-        VersionChange::Fail(reason) => format!("Failed ({})", reason.code),
-        VersionChange::FailUpdate(reason) => {
-            format!("its update failed ({}); the version before serves on", reason.code)
-        }
-        VersionChange::Deactivate => "Deactivating".into(),
-        VersionChange::Deactivated => "Deactivated".into(),
-        VersionChange::Reactivate => "Pending".into(),
     }
 }
