@@ -78,7 +78,7 @@ impl Sampler {
             let process = cgroup::a_process(group);
             self.scratch = process.map(|id| PathBuf::from(format!("/proc/{id}/root/tmp")));
         }
-        let Some(found) = self.scratch.as_ref().map(|path| rustix::fs::statvfs(path)) else { return 0 };
+        let Some(found) = self.scratch.as_ref().map(rustix::fs::statvfs) else { return 0 };
         match found {
             Ok(found) => {
                 let used = found.f_blocks.saturating_sub(found.f_bfree).saturating_mul(found.f_frsize);

@@ -4,24 +4,25 @@
 //! an assignment for the agent. Nothing here decides; nothing here is on the way of an invocation.
 
 mod documents;
+pub mod journal;
 mod picture;
 mod system_logs;
+mod view;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ondol_core::capacity::{
     Environment, EnvironmentState, Instance, InstanceState, Memory, Picture, Plan, Settings, Step,
-    VersionChange, decide, default_pool,
+    VersionChange, default_pool,
 };
 use ondol_core::capacity_provider::{CapacityProvider, ProviderState};
 use ondol_core::coins::Coins;
-use ondol_core::function::{Function, FunctionVersion, Reason, VersionKey, VersionState};
+use ondol_core::function::{Function, FunctionVersion, Reason, VersionState};
 use ondol_core::identity::{EnvironmentId, Home, InstanceId, LATEST, PublicationId};
 use ondol_core::instance_type::by_name;
 use ondol_core::on_demand::{Demand, Whom};
 use ondol_core::signals::Traffic;
-use ondol_core::time::PolicyTime;
 use ondol_failpoint::reach;
 use ondol_observe::logs::LogSender;
 use ondol_observe::{clock, notice};
@@ -31,12 +32,11 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, watch};
 
 use documents::Documents;
+use journal::Journal;
 use system_logs::Deed;
 
 pub use picture::MachineFacts;
-
-/// Decisions kept for `ondol status`.
-const JOURNAL_MAX: usize = 200;
+pub use view::{Decision, Move, Throttled, View};
 
 /// A plan that could not be carried out whole is made again this soon.
 const RETRY_SECONDS: u64 = 2;
@@ -58,22 +58,8 @@ struct Carried {
     stored: bool,
 }
 
-/// What the loop last saw and did, for people.
-#[derive(Debug, Clone, Default)]
-pub struct View {
-    pub environments: BTreeMap<EnvironmentId, Environment>,
-    /// Why a version has less than it should.
-    pub unmet: BTreeMap<VersionKey, Reason>,
-    /// The newest decisions, oldest first.
-    pub journal: VecDeque<Decision>,
-}
-
-#[derive(Debug, Clone)]
-pub struct Decision {
-    pub at: PolicyTime,
-    pub what: String,
-    pub why: String,
-}
+/// Brings an instance up, or says why it can't.
+pub type Launch = Box<dyn Fn(&Instance) -> Result<(), Reason> + Send + Sync>;
 
 pub struct Control {
     pub store: Store,
@@ -91,12 +77,13 @@ pub struct Control {
     pub views: watch::Sender<Arc<View>>,
     pub coins: Coins,
     pub settings: Settings,
-    /// Brings an instance up, or says why it can't.
-    pub launch: Box<dyn Fn(&Instance) -> Result<(), Reason> + Send + Sync>,
+    pub launch: Launch,
     /// What the front end counted of each publication.
     pub traffic: Box<dyn Fn() -> BTreeMap<PublicationId, Traffic> + Send + Sync>,
     pub epoch: u64,
     pub logs: LogSender,
+    /// What was decided, and from what.
+    pub journal: Journal,
 }
 
 impl std::fmt::Debug for Control {
@@ -123,7 +110,7 @@ impl Control {
                 Ok(()) => {
                     let picture = self.picture(&documents, demand, &environments, &needs);
                     let now = clock::policy();
-                    let (plan, remembered) = decide(&picture, memory, now, &mut self.coins);
+                    let (plan, remembered) = self.journal.decide(&picture, memory, now, &mut self.coins);
                     memory = remembered;
                     let carried = self.carry_out(&plan, &mut environments, &mut needs).await;
                     if carried.assignment_changed {
@@ -132,11 +119,14 @@ impl Control {
                         let assignment = Assignment { generation, environments: environments.clone() };
                         self.assignments.send_replace(Arc::new(assignment));
                     }
-                    self.show(&plan, picture.environments, now);
+                    self.views.send_modify(|view| {
+                        Arc::make_mut(view).take_in(&plan, &memory, picture.environments, now);
+                    });
                     if carried.complete { plan.wake_at } else { Some(now.plus_seconds(RETRY_SECONDS)) }
                 }
                 Err(error) => {
                     notice::error(&format!("taking a picture of the store: {error}; trying again"));
+                    // The journal sees that nothing is remembered, and begins anew.
                     (memory, documents) = (Memory::default(), Documents::default());
                     Some(clock::policy().plus_seconds(RETRY_SECONDS))
                 }
@@ -393,22 +383,6 @@ impl Control {
             system_logs::write(&self.logs, &self.home, &provider, instance, deed);
         }
     }
-
-    fn show(&self, plan: &Plan, environments: BTreeMap<EnvironmentId, Environment>, now: PolicyTime) {
-        let mut view = View::clone(&self.views.borrow());
-        for (version, reason) in plan.unmet.iter().filter(|(version, _)| !view.unmet.contains_key(version)) {
-            notice::warning(&format!("{version}: {} ({})", reason.text, reason.code));
-        }
-        view.environments = environments;
-        view.unmet.clone_from(&plan.unmet);
-        for (step, why) in &plan.steps {
-            if view.journal.len() == JOURNAL_MAX {
-                view.journal.pop_front();
-            }
-            view.journal.push_back(Decision { at: now, what: describe(step), why: why.clone() });
-        }
-        self.views.send_replace(Arc::new(view));
-    }
 }
 
 /// The version after a change; `None` if it has moved on since the decision.
@@ -445,45 +419,5 @@ fn name(step: &Step) -> &'static str {
         Step::RemoveFunction { .. } => "remove-function",
         Step::Refuse { .. } => "refuse",
         Step::Retire { .. } => "retire",
-    }
-}
-
-fn describe(step: &Step) -> String {
-    match step {
-        Step::ActivateProvider { name } => format!("activated capacity provider {name}"),
-        Step::RemoveProvider { name } => format!("removed capacity provider {name}"),
-        Step::LaunchInstance(instance) => {
-            format!("launched {} {} in {}", instance.instance_type, instance.id, instance.availability_zone)
-        }
-        Step::TerminateInstance { id } => format!("terminated instance {id}"),
-        Step::StartEnvironment { id, environment } => {
-            format!(
-                "started execution environment {id} of {} on {}",
-                environment.version, environment.instance
-            )
-        }
-        Step::DrainEnvironment { id } => format!("draining execution environment {id}"),
-        Step::ForgetEnvironment { id } => format!("execution environment {id} ended"),
-        Step::SetVersion { key, change, .. } => format!("{key}: {}", describe_change(change)),
-        Step::RemoveVersion { key } => format!("removed {key}"),
-        Step::RemoveFunction { name } => format!("removed function {name}"),
-        Step::Refuse { reason, .. } => format!("refused waiting invocations ({})", reason.code),
-        Step::Retire { environments } => {
-            format!("retired {} idle execution environments", environments.len())
-        }
-    }
-}
-
-fn describe_change(change: &VersionChange) -> String {
-    match change {
-        VersionChange::Activate => "Active".into(),
-        VersionChange::ApplyScaling => "its scaling config is in effect".into(),
-        VersionChange::Fail(reason) => format!("Failed ({})", reason.code),
-        VersionChange::FailUpdate(reason) => {
-            format!("its update failed ({}); the version before serves on", reason.code)
-        }
-        VersionChange::Deactivate => "Deactivating".into(),
-        VersionChange::Deactivated => "Deactivated".into(),
-        VersionChange::Reactivate => "Pending".into(),
     }
 }

@@ -9,6 +9,11 @@ impl Coins {
         Self(seed)
     }
 
+    /// The seed that goes on where this stream is now.
+    pub fn state(&self) -> u64 {
+        self.0
+    }
+
     pub fn flip(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;

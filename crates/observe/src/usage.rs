@@ -8,6 +8,8 @@ use std::sync::{Arc, atomic::AtomicU64, atomic::Ordering};
 use ondol_core::function::VersionKey;
 use ondol_core::gate::ThrottleCause;
 
+use crate::clock;
+
 /// Events that may wait to be counted. Beyond that they are dropped, and the drop is counted.
 const EVENTS_MAX: usize = 65_536;
 
@@ -32,6 +34,8 @@ pub struct Usage {
     pub errors: u64,
     pub duration_micros: u64,
     pub throttles: BTreeMap<ThrottleCause, u64>,
+    /// When the first and the last throttle were counted.
+    pub throttled_from_to_epoch_millis: Option<(i64, i64)>,
 }
 
 /// The sending side; cheap to clone, never blocks.
@@ -71,7 +75,11 @@ impl UsageBook {
         while let Ok(event) = received.try_recv() {
             let counts = usage.entry((*event.version).clone()).or_default();
             match event.outcome {
-                Outcome::Throttled(cause) => *counts.throttles.entry(cause).or_default() += 1,
+                Outcome::Throttled(cause) => {
+                    *counts.throttles.entry(cause).or_default() += 1;
+                    let now = clock::epoch_millis();
+                    counts.throttled_from_to_epoch_millis.get_or_insert((now, now)).1 = now;
+                }
                 outcome => {
                     counts.invocations += 1;
                     counts.errors += u64::from(outcome == Outcome::FunctionError);

@@ -10,9 +10,10 @@ use serde_json::{Value, json};
 
 use crate::client::Server;
 use crate::doctor::{self, Verdict};
+use crate::explain::Question;
 use crate::{
-    Address, Cli, Doctor, Explain, KeysCommand, Output, Queue, RuntimeCommand, Source, access_keys, backup,
-    explain, queue, status,
+    Address, Cli, Doctor, Explain, ExplainQuestion, KeysCommand, Output, Queue, RuntimeCommand, Source,
+    access_keys, backup, explain, queue, status,
 };
 
 /// The lines a user pastes to point AWS tools at the server.
@@ -82,14 +83,21 @@ pub fn status(address: &Address, output: Output) -> Result<()> {
 }
 
 pub fn explain(arguments: &Explain, output: Output) -> Result<()> {
-    let (function, version) = match arguments.function.split_once(':') {
+    let (question, function, address) = match &arguments.question {
+        Some(ExplainQuestion::Throttle(asked)) => (Question::Throttle, Some(&asked.function), &asked.address),
+        Some(ExplainQuestion::Pending(asked)) => (Question::Pending, Some(&asked.function), &asked.address),
+        Some(ExplainQuestion::Scale(asked)) => (Question::Scale, Some(&asked.function), &asked.address),
+        None => (Question::Ready, arguments.function.as_ref(), &arguments.address),
+    };
+    let named = function.map_or("", String::as_str);
+    let (function, version) = match named.split_once(':') {
         Some((function, version)) => (function, Some(version)),
-        None => (arguments.function.as_str(), None),
+        None => (named, None),
     };
     let encode = |text: &str| ondol_wire::uri::percent_encode(text, false);
     let version = version.map_or(String::new(), |version| format!("&version={}", encode(version)));
-    let query = format!("function={}{version}", encode(function));
-    let page = Server::of(&arguments.address)?.get("/_ondol/explain", &query)?;
+    let query = format!("function={}&question={}{version}", encode(function), question.name());
+    let page = Server::of(address)?.get("/_ondol/explain", &query)?;
     show(output, &page, || explain::text(&page))?;
     if page["exists"] == false && output.json {
         bail!("there is no function {function}");

@@ -1,44 +1,84 @@
-//! `ondol explain`: for a version that is not as asked, the chain of reasons down to the runtime's own words.
+//! `ondol explain`: what was seen of a function, what was decided, why, and what would change it.
+//!
+//! Without a question, or with `pending`, it is about versions that are not as asked; `scale` is about how many
+//! execution environments there are, and `throttle` about invocations that found none.
 
+mod changes;
+mod mend;
+mod on_demand;
+mod pending;
+mod scale;
 mod sources;
+mod throttle;
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
 use ondol_control::View;
-use ondol_core::capacity::EnvironmentState;
-use ondol_core::event_source::SourceReports;
-use ondol_core::function::{
-    Function, FunctionConfiguration, FunctionVersion, LastUpdate, Reason, VersionState,
-};
+use ondol_core::capacity::Instance;
+use ondol_core::capacity_provider::CapacityProvider;
+use ondol_core::function::{Function, FunctionVersion, VersionKey};
 use ondol_core::identity::LATEST;
-use ondol_observe::logs::{Event, LogBook, Query};
+use ondol_observe::usage::Usage;
 use ondol_protocol::assignment::Report;
-use ondol_store::{Store, StoreError, keys};
+use ondol_store::{StoreError, keys};
 use serde_json::{Value, json};
 
+use crate::pages::ServerPages;
 use crate::words::{list, word};
 
-/// Lines of the failed environment that are shown.
-const LINES_MAX: usize = 20;
-/// How many of a function's newest events are looked through for its last failure.
-const EVENTS_MAX: usize = 2_000;
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Question {
+    /// Why it is not ready, and how its event sources are read.
+    Ready,
+    Pending,
+    Scale,
+    Throttle,
+}
 
-/// How a failed initialisation is told in a text log.
-const INIT_REPORT: &str = "INIT_REPORT";
+impl Question {
+    const ALL: [Self; 4] = [Self::Ready, Self::Pending, Self::Scale, Self::Throttle];
 
-/// What an environment that we ended before it was ready gives as its error.
-const ENDED: &str = "Client.ExecutionEnvironmentShutDown";
+    /// As pages are asked.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Pending => "pending",
+            Self::Scale => "scale",
+            Self::Throttle => "throttle",
+        }
+    }
+
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|question| question.name() == name)
+    }
+}
+
+/// Everything at one moment.
+struct Seen {
+    view: Arc<View>,
+    report: Report,
+    usage: BTreeMap<VersionKey, Usage>,
+    providers: Vec<CapacityProvider>,
+    instances: Vec<Instance>,
+}
+
+impl Seen {
+    fn provider_of(&self, version: &FunctionVersion) -> Option<&CapacityProvider> {
+        let name = version.publication.configuration.capacity_provider()?;
+        self.providers.iter().find(|provider| provider.name == name)
+    }
+}
 
 /// The page for one function; all of its versions, or the one named.
 pub fn page(
-    store: &Store,
-    view: &Arc<View>,
-    report: &Report,
-    logs: &LogBook,
-    reports: &SourceReports,
-    (function, version): (&str, Option<&str>),
+    pages: &ServerPages,
+    question: Question,
+    function: &str,
+    version: Option<&str>,
 ) -> Result<Value, StoreError> {
+    let store = &pages.store;
     let Some((found, _)) = store.document::<Function>(&keys::function(function))? else {
         let near: Vec<String> = store
             .all::<Function>(keys::FUNCTIONS)?
@@ -48,153 +88,48 @@ pub fn page(
             .collect();
         return Ok(json!({"function": function, "exists": false, "similar": near, "versions": []}));
     };
+    let seen = Seen {
+        view: Arc::clone(&pages.views.borrow()),
+        report: pages.reports.borrow().clone(),
+        usage: pages.usage.read(),
+        providers: store.all(keys::CAPACITY_PROVIDERS)?,
+        instances: store.all(keys::INSTANCES)?,
+    };
     let versions: Vec<FunctionVersion> = store.all(&keys::versions_of(function))?;
-    let shown: Vec<Value> = versions
-        .iter()
-        .filter(|found| version.is_none_or(|wanted| found.version == wanted))
-        .map(|version| explain(version, view, report, logs))
-        .collect();
-    Ok(json!({
+    let is_on_demand = found.configuration.is_on_demand();
+    let shown = versions.iter().filter(|found| version.is_none_or(|wanted| found.version == wanted));
+    let shown = shown.map(|version| match question {
+        Question::Ready | Question::Pending => pending::page(version, &seen.view, &seen.report, &pages.logs),
+        Question::Scale => scale::page(version, &seen, pages.facts.instance_age_seconds_max),
+        Question::Throttle => throttle::page(version, &seen),
+    });
+    let mut page = json!({
         "function": found.name,
+        "question": question.name(),
         "exists": true,
         "deleting": found.deleting,
         "published": !versions.is_empty(),
-        "onDemand": found.configuration.is_on_demand(),
-        "lastFailure": found.configuration.is_on_demand().then(|| last_failure(&found.configuration, &found.name, LATEST, logs)).flatten(),
+        "onDemand": is_on_demand,
         "storeTrouble": store.trouble(),
-        "versions": shown,
-        "eventSources": sources::page(store, reports, &found, &versions)?,
-    }))
-}
-
-fn explain(version: &FunctionVersion, view: &View, report: &Report, logs: &LogBook) -> Value {
-    let key = version.key();
-    let environments: Vec<&EnvironmentState> = view
-        .environments
-        .iter()
-        .filter(|(_, environment)| environment.version == key)
-        .map(|(id, environment)| {
-            report.environments.get(id).map_or(&environment.state, |reported| &reported.state)
-        })
-        .collect();
-    let count =
-        |wanted: fn(&EnvironmentState) -> bool| environments.iter().filter(|state| wanted(state)).count();
-    let ready = count(|state| matches!(state, EnvironmentState::Ready));
-    let starting = count(|state| matches!(state, EnvironmentState::Starting));
-    let wanted = if version.scaling.deactivates() { 0 } else { version.scaling.minimum() as usize };
-    let mut because: Vec<Value> = Vec::new();
-    let mut add = |reason: &Reason| {
-        let same = |known: &Value| known["reason"] == reason.text.as_str();
-        if !because.iter().any(same) {
-            because.push(json!({"code": reason.code, "reason": reason.text, "mend": mend(&reason.code)}));
+        "serverStartedAt": ondol_wire::time::iso_8601_millis(pages.facts.started_epoch_millis),
+        "versions": shown.collect::<Vec<_>>(),
+        "publishedVersions": versions.iter().map(|version| version.version.as_str()).collect::<Vec<_>>(),
+    });
+    match question {
+        Question::Ready | Question::Pending if is_on_demand => {
+            page["lastFailure"] =
+                pending::last_failure(&found.configuration, &found.name, LATEST, &pages.logs).into();
         }
-    };
-    // While it is Pending its state only says that it is; what holds it up says more.
-    let unmet = view.unmet.get(&key);
-    unmet.into_iter().for_each(&mut add);
-    version
-        .state_reason
-        .iter()
-        .filter(|reason| unmet.is_none() || reason.code != "Creating")
-        .for_each(&mut add);
-    if let LastUpdate::Failed(reason) = &version.last_update {
-        add(reason);
+        Question::Scale | Question::Throttle if is_on_demand => {
+            let functions: Vec<Function> = store.all(keys::FUNCTIONS)?;
+            page["onDemandPool"] = on_demand::page(&found, &functions, &seen, &pages.facts);
+        }
+        _ => {}
     }
-    let healthy = version.state == VersionState::Active && ready >= wanted && because.is_empty();
-    let failure = if healthy {
-        None
-    } else {
-        let configuration = &version.publication.configuration;
-        last_failure(configuration, &version.function, &version.version, logs)
-    };
-    json!({
-        "version": version.version,
-        "state": version.state.to_string(),
-        "healthy": healthy,
-        "executionEnvironments": {"wanted": wanted, "ready": ready, "starting": starting},
-        "because": because,
-        "lastFailure": failure,
-    })
-}
-
-/// The newest environment of the version that failed to initialise, and what it wrote.
-fn last_failure(
-    configuration: &FunctionConfiguration,
-    function: &str,
-    version: &str,
-    logs: &LogBook,
-) -> Option<Value> {
-    let query = Query {
-        group: configuration.logging.log_group.clone(),
-        function: Some(function.to_owned()),
-        version: Some(version.to_owned()),
-        newest: Some(EVENTS_MAX),
-        ..Query::default()
-    };
-    let events = logs.read(&query).events;
-    let platform = |event: &Event| serde_json::from_str::<Value>(&event.message).ok();
-    let of_failures = |event: &&Event| {
-        event.message.starts_with(INIT_REPORT)
-            || event.message.contains("platform.initReport")
-                && platform(event).is_some_and(|line| line["record"]["status"] != "success")
-    };
-    let failures: Vec<&Event> = events.iter().rev().filter(of_failures).collect();
-    // One that was ended with the others has nothing to say of its own.
-    let by_itself = |event: &&&Event| !event.message.contains(ENDED);
-    let failed = failures.iter().find(by_itself).or(failures.first())?;
-    let (at, error_type) = match failed.message.split_once("Error Type: ") {
-        Some((_, kind)) => (Value::Null, kind.trim().into()),
-        None => {
-            let record = platform(failed)?;
-            (record["time"].clone(), record["record"]["errorType"].clone())
-        }
-    };
-    let lines: Vec<&str> = events
-        .iter()
-        .filter(|event| event.stream.name == failed.stream.name)
-        .map(|event| event.message.as_str())
-        .filter(|message| !message.contains("\"type\":\"platform.") && !message.starts_with(INIT_REPORT))
-        .collect();
-    Some(json!({
-        "at": at,
-        "logStream": failed.stream.name,
-        "errorType": error_type,
-        "lines": lines[lines.len().saturating_sub(LINES_MAX)..],
-    }))
-}
-
-/// What to do about a reason code.
-fn mend(code: &str) -> Option<&'static str> {
-    Some(match code {
-        "Creating" => "Wait: it is being brought up. `ondol status` shows its execution environments.",
-        "InvalidRuntime" => "Install the runtime; the version is tried again at the next publish.",
-        "CapacityProviderScalingLimitExceeded" => {
-            "Raise MaxVCpuCount of the capacity provider with UpdateCapacityProvider, or lower MinExecutionEnvironments with PutFunctionScalingConfig."
-        }
-        "InsufficientCapacity" | "VcpuLimitExceeded" => {
-            "Lower the function's MemorySize or MinExecutionEnvironments, or let the capacity provider use larger instance types."
-        }
-        "FunctionError.RuntimeInitError" => {
-            "The function's own code failed while it was loaded: its last lines say where. Correct it, upload it with UpdateFunctionCode and publish again."
-        }
-        "FunctionError.InitTimeout" => {
-            "Loading the function took too long: move slow work into the handler, or raise the function's Timeout."
-        }
-        "FunctionError.InitResourceExhausted" => "Raise the function's MemorySize.",
-        "FunctionError.InvalidEntryPoint" => {
-            "The program to start isn't where it should be: check Handler, and for provided.al2023 that the package has an executable named bootstrap at its top, built for this machine."
-        }
-        "FunctionError.PermissionDenied" => "Give the program the executable bit in the deployment package.",
-        "FunctionError.ExtensionInitError" => {
-            "An extension in one of the layers failed: its lines say why. Correct it, publish the layer again and use its new version."
-        }
-        "FunctionError.TooManyExtensions" => {
-            "Use fewer layers with extensions: ten extensions are the limit."
-        }
-        "InvalidZipFileException" => "Upload the package again with UpdateFunctionCode, or restore a backup.",
-        "InternalError" => "This machine couldn't make an execution environment: run `ondol doctor`.",
-        _ => return None,
-    })
+    if question == Question::Ready {
+        page["eventSources"] = sources::page(store, &pages.sources.borrow(), &found, &versions)?.into();
+    }
+    Ok(page)
 }
 
 /// The page for people.
@@ -215,52 +150,29 @@ pub fn text(page: &Value) -> String {
     if !page["storeTrouble"].is_null() {
         let _ = writeln!(out, "No change can be stored at present: {}", word(&page["storeTrouble"]));
     }
+    let question = page["question"].as_str().and_then(Question::parse).unwrap_or(Question::Ready);
     if page["onDemand"] == true {
-        let _ = writeln!(out, "{function} is a Lambda (default) function: it runs on demand, and is Active.");
-        let failure = &page["lastFailure"];
-        if !failure.is_null() {
-            let _ = writeln!(out, "The last time it could not start: {}", word(&failure["errorType"]));
-            for line in list(&failure["lines"]) {
-                let _ = writeln!(out, "  | {}", word(line));
-            }
+        match question {
+            Question::Ready | Question::Pending => on_demand::write_pending(&mut out, &function, page),
+            Question::Scale => on_demand::write_scale(&mut out, &function, page),
+            Question::Throttle => on_demand::write_throttle(&mut out, &function, page),
         }
-        sources::write(&mut out, page);
-        return out;
-    }
-    if page["published"] == false {
-        let _ = writeln!(
-            out,
-            "{function} has no published version, so nothing of it runs. Publish one: aws lambda publish-version --function-name {function} --publish-to LATEST_PUBLISHED"
-        );
-    }
-    for version in list(&page["versions"]) {
-        let count = &version["executionEnvironments"];
-        let _ = writeln!(
-            out,
-            "{function}:{} is {}: {} of {} execution environments ready, {} starting",
-            word(&version["version"]),
-            word(&version["state"]),
-            count["ready"],
-            count["wanted"],
-            count["starting"]
-        );
-        for reason in list(&version["because"]) {
-            let _ = writeln!(out, "  because {}: {}", word(&reason["code"]), word(&reason["reason"]));
-            if !reason["mend"].is_null() {
-                let _ = writeln!(out, "  → {}", word(&reason["mend"]));
-            }
-        }
-        let failure = &version["lastFailure"];
-        if !failure.is_null() {
+    } else {
+        if page["published"] == false {
             let _ = writeln!(
                 out,
-                "  the last start that failed: {} {} ({})",
-                word(&failure["at"]),
-                word(&failure["logStream"]),
-                word(&failure["errorType"])
+                "{function} has no published version, so nothing of it runs. Publish one: aws lambda publish-version --function-name {function} --publish-to LATEST_PUBLISHED"
             );
-            for line in list(&failure["lines"]) {
-                let _ = writeln!(out, "    | {}", word(line));
+        } else if list(&page["versions"]).is_empty() {
+            let published: Vec<String> = list(&page["publishedVersions"]).iter().map(word).collect();
+            let _ =
+                writeln!(out, "{function} has no such published version; it has {}.", published.join(", "));
+        }
+        for version in list(&page["versions"]) {
+            match question {
+                Question::Ready | Question::Pending => pending::write(&mut out, &function, version),
+                Question::Scale => scale::write(&mut out, &function, version),
+                Question::Throttle => throttle::write(&mut out, &function, version, page),
             }
         }
     }

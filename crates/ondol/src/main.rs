@@ -10,6 +10,7 @@ mod doctor;
 mod documents;
 mod events;
 mod explain;
+mod fleet;
 mod home;
 mod housekeeping;
 mod invoke;
@@ -67,8 +68,8 @@ enum Command {
     Status(Address),
     /// Show what a function, or a capacity provider, wrote.
     Logs(Logs),
-    /// Say why a function is not ready: the chain of reasons down to the runtime's own error.
-    Explain(Explain),
+    /// Say why a function is not ready, has as many execution environments as it has, or was throttled.
+    Explain(Box<Explain>),
     /// Invoke a function: once, or many times at once with a histogram of how long it took.
     Invoke(Invoke),
     /// Show the events that wait for their functions, and the books of those that did.
@@ -244,7 +245,34 @@ struct Logs {
 }
 
 #[derive(Debug, Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    disable_help_subcommand = true
+)]
 struct Explain {
+    #[command(subcommand)]
+    question: Option<ExplainQuestion>,
+    /// The function, with `:VERSION` only that version: why it is not ready, down to the runtime's own error, and how its
+    /// event sources are read
+    #[arg(required = true)]
+    function: Option<String>,
+    #[command(flatten)]
+    address: Address,
+}
+
+#[derive(Debug, Subcommand)]
+enum ExplainQuestion {
+    /// Why invocations found no execution environment, and what to change
+    Throttle(Asked),
+    /// Why a version is not Active yet, or has less than its minimum
+    Pending(Asked),
+    /// Why a version has as many execution environments as it has, and what would change that
+    Scale(Asked),
+}
+
+#[derive(Debug, Args)]
+struct Asked {
     /// The function, with `:VERSION` only that version
     function: String,
     #[command(flatten)]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ondol_api::{PageAnswer, Pages};
 use ondol_control::View;
+use ondol_control::journal::LinesLost;
 use ondol_core::capacity_provider::CapacityProvider;
 use ondol_core::event_source::SourceReports;
 use ondol_core::identity::RequestId;
@@ -18,6 +19,7 @@ use ondol_wire::uri::query_pairs;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+use crate::explain::Question;
 use crate::{documents, explain, schedule, status};
 
 /// How long a request for logs may wait for new lines.
@@ -37,6 +39,7 @@ pub struct ServerPages {
     pub roles: Arc<Roles>,
     pub queue: ondol_events::Pages,
     pub sources: watch::Receiver<SourceReports>,
+    pub journal_lines_lost: LinesLost,
 }
 
 impl Pages for ServerPages {
@@ -64,15 +67,11 @@ impl ServerPages {
     fn explain(&self, query: &Parameters) -> Result<Value, String> {
         let function = query.get("function").ok_or("function is missing")?;
         let version = query.get("version").map(String::as_str);
-        explain::page(
-            &self.store,
-            &self.views.borrow(),
-            &self.reports.borrow(),
-            &self.logs,
-            &self.sources.borrow(),
-            (function, version),
-        )
-        .map_err(|error| error.to_string())
+        let question = match query.get("question") {
+            Some(name) => Question::parse(name).ok_or("question is none of pending, scale and throttle")?,
+            None => Question::Ready,
+        };
+        explain::page(self, question, function, version).map_err(|error| error.to_string())
     }
 
     fn schedules(&self, query: &Parameters) -> Result<Value, String> {

@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result, bail};
 use ondol_agent::configuration::CredentialsOf;
 use ondol_agent::{AgentConfiguration, Containment as AgentContainment, Credentials, Machine};
 use ondol_api::{Api, Context};
+use ondol_control::journal::Journal;
 use ondol_control::{Control, PoolOrder, View};
 use ondol_core::capacity::{EnvironmentState, Settings};
 use ondol_core::coins::Coins;
@@ -282,7 +283,12 @@ async fn run(arguments: &Up, output: Output, parts: Parts) -> Result<()> {
         any_architecture: arguments.any_architecture,
         home: home.clone(),
         auth: arguments.auth,
+        started_epoch_millis: ondol_observe::clock::epoch_millis(),
+        quotas,
+        idle_seconds: arguments.idle_seconds,
+        instance_age_seconds_max: arguments.instance_max_age_seconds,
     });
+    let journal = Journal::open(&data_dir).context("opening the planner's journal")?;
     let (agent, ends) = Machine::new(agent, launcher, shard_count).context("starting the agent")?;
     let (assignments, assigned) = watch::channel(Arc::new(Assignment::default()));
     let (reports, reported) = watch::channel(Report::default());
@@ -335,6 +341,7 @@ async fn run(arguments: &Up, output: Output, parts: Parts) -> Result<()> {
         roles: Arc::clone(&roles),
         queue,
         sources: sources.clone(),
+        journal_lines_lost: journal.lines_lost(),
     };
     let context = Context::new(
         store.clone(),
@@ -381,6 +388,7 @@ async fn run(arguments: &Up, output: Output, parts: Parts) -> Result<()> {
         traffic: Box::new(move || directory.traffic()),
         epoch,
         logs: log_sender,
+        journal,
     };
     let control = tokio::spawn(control.run());
     let mut agent = tokio::spawn(agent.run(assigned, reports));

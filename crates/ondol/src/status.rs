@@ -5,11 +5,11 @@ use std::fmt::Write as _;
 
 use ondol_agent::Containment;
 use ondol_control::View;
-use ondol_core::capacity::{EnvironmentState, Instance, default_pool};
+use ondol_core::capacity::{Instance, default_pool};
 use ondol_core::capacity_provider::CapacityProvider;
 use ondol_core::function::{Function, FunctionVersion, LastUpdate, VersionKey};
 use ondol_core::identity::{Home, LATEST_PUBLISHED};
-use ondol_core::instance_type::by_name;
+use ondol_core::quotas::Quotas;
 use ondol_identity::Roles;
 use ondol_observe::usage::Usage;
 use ondol_protocol::assignment::Report;
@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 
 use crate::pages::ServerPages;
 use crate::words::{list, word};
-use crate::{Auth, machine};
+use crate::{Auth, fleet, machine};
 
 /// What does not change while the server runs.
 pub struct Facts {
@@ -31,6 +31,11 @@ pub struct Facts {
     pub any_architecture: bool,
     pub home: Home,
     pub auth: Auth,
+    pub started_epoch_millis: i64,
+    pub quotas: Quotas,
+    /// How long an execution environment of a Lambda (default) function may be idle.
+    pub idle_seconds: u32,
+    pub instance_age_seconds_max: u64,
 }
 
 pub fn page(pages: &ServerPages) -> Value {
@@ -51,51 +56,10 @@ pub fn page(pages: &ServerPages) -> Value {
     let versions: Vec<FunctionVersion> =
         versions.into_iter().filter(|version| !version.publication.configuration.is_on_demand()).collect();
     let usage = book.read();
-    let on = |instance: &Instance| -> Vec<&ondol_core::capacity::Environment> {
-        view.environments.values().filter(|environment| environment.instance == instance.id).collect()
-    };
-    let shown_instance = |instance: &Instance| {
-        let running = on(instance);
-        let size = by_name(&instance.instance_type);
-        json!({
-            "id": instance.id.0,
-            "type": instance.instance_type,
-            "availabilityZone": instance.availability_zone,
-            "vCpus": size.map(|size| size.vcpus),
-            "memoryMiB": size.map(|size| size.memory_mib),
-            "vCpusAllocated": running.iter().map(|environment| environment.need.vcpus).sum::<u32>(),
-            "memoryMiBAllocated": running.iter().map(|environment| environment.need.memory_mib).sum::<u64>(),
-            "executionEnvironments": running.len(),
-        })
-    };
-    let shown_provider = |provider: &CapacityProvider| {
-        let own: Vec<&Instance> =
-            instances.iter().filter(|instance| instance.capacity_provider == provider.name).collect();
-        json!({
-            "name": provider.name,
-            "state": format!("{:?}", provider.state),
-            "maxVCpuCount": provider.scaling.max_vcpu_count,
-            "vCpus": own.iter().filter_map(|instance| by_name(&instance.instance_type)).map(|t| t.vcpus).sum::<u32>(),
-            "instances": own.into_iter().map(shown_instance).collect::<Vec<_>>(),
-        })
-    };
     let shown_version = |version: &FunctionVersion| {
         let key = version.key();
-        let environments: Vec<Value> = view
-            .environments
-            .iter()
-            .filter(|(_, environment)| environment.version == key)
-            .map(|(id, environment)| {
-                let reported = report.environments.get(id);
-                json!({
-                    "id": id.to_string(),
-                    "instance": environment.instance.0,
-                    "state": state_name(reported.map_or(&environment.state, |reported| &reported.state)),
-                    "inFlight": reported.map_or(0, |reported| reported.in_flight),
-                    "heldByTimedOutCode": reported.map_or(0, |reported| reported.timed_out),
-                    "parkedPolls": reported.map_or(0, |reported| reported.parked_polls),
-                })
-            })
+        let environments: Vec<Value> = fleet::environments_of(&view, &key)
+            .map(|(id, environment)| fleet::environment(version, id, environment, &report))
             .collect();
         let reason = view.unmet.get(&key).or(version.state_reason.as_ref()).or(match &version.last_update {
             LastUpdate::Failed(reason) => Some(reason),
@@ -113,11 +77,13 @@ pub fn page(pages: &ServerPages) -> Value {
             "minExecutionEnvironments": if version.scaling.deactivates() { 0 } else { version.scaling.minimum() },
             "concurrencyEach": version.publication.configuration.concurrency(),
             "executionEnvironments": environments,
+            "scaling": view.scaling.get(&key).map(fleet::scaling),
             "invocations": counts.invocations,
             "errors": counts.errors,
             "throttles": throttles,
         })
     };
+    let measured = report.machine;
     let allocated_vcpus: u32 = view.environments.values().map(|environment| environment.need.vcpus).sum();
     let allocated_mib: u64 = view.environments.values().map(|environment| environment.need.memory_mib).sum();
     #[allow(clippy::cast_precision_loss)]
@@ -144,18 +110,27 @@ pub fn page(pages: &ServerPages) -> Value {
         "accountId": facts.home.account_id,
         "region": facts.home.region,
         "auth": if facts.auth == Auth::Off { "off" } else { "on" },
-        "machine": {"architecture": machine::architecture().to_string(), "cpus": machine::cpus(), "memoryMiB": machine::memory_bytes() >> 20},
+        "startedAt": ondol_wire::time::iso_8601_millis(facts.started_epoch_millis),
+        "machine": {
+            "architecture": machine::architecture().to_string(),
+            "cpus": machine::cpus(),
+            "memoryMiB": machine::memory_bytes() >> 20,
+            // Absent before the first measurement.
+            "cpuIdleMillis": (measured.cpu_idle_millis < u32::MAX).then_some(measured.cpu_idle_millis),
+            "memoryAvailableMiB": (measured.memory_available_mib < u64::MAX).then_some(measured.memory_available_mib),
+        },
         "overCommitment": {
             "vCpus": ratio(u64::from(allocated_vcpus), machine::cpus() as u64),
             "memory": ratio(allocated_mib, machine::memory_bytes() >> 20),
         },
-        "capacityProviders": providers.iter().map(shown_provider).collect::<Vec<_>>(),
+        "capacityProviders": providers.iter().map(|provider| fleet::provider(provider, &instances, &view)).collect::<Vec<_>>(),
         "functionVersions": versions.iter().map(shown_version).collect::<Vec<_>>(),
         "onDemand": on_demand(&view, &report, &usage),
         "usageEventsDropped": book.dropped(),
         "logLinesLost": logs.lost(),
+        "journalLinesLost": pages.journal_lines_lost.get(),
         "decisions": view.journal.iter().rev().take(50).map(|decision| json!({
-            "at": ondol_wire::time::iso_8601_millis(i64::try_from(decision.at.0 / 1_000).unwrap_or_default()),
+            "at": fleet::moment(decision.at),
             "what": decision.what,
             "why": decision.why,
         })).collect::<Vec<_>>(),
@@ -192,7 +167,7 @@ fn on_demand(view: &View, report: &Report, usage: &BTreeMap<VersionKey, Usage>) 
         let reported = report.environments.get(id);
         shown.entry(environment.version.clone()).or_default().push(json!({
             "id": id.to_string(),
-            "state": state_name(reported.map_or(&environment.state, |reported| &reported.state)),
+            "state": fleet::state_name(reported.map_or(&environment.state, |reported| &reported.state)),
             "inFlight": reported.map_or(0, |reported| reported.in_flight),
         }));
     }
@@ -222,53 +197,26 @@ fn read<T: DeserializeOwned>(store: &Store, prefix: &str, notes: &mut Vec<String
     })
 }
 
-fn state_name(state: &EnvironmentState) -> &'static str {
-    match state {
-        EnvironmentState::Starting => "Starting",
-        EnvironmentState::Ready => "Ready",
-        EnvironmentState::Draining => "Draining",
-        EnvironmentState::Ended { .. } => "Ended",
-    }
-}
-
 /// The page for people.
 pub fn text(page: &Value) -> String {
     let mut out = String::new();
     let machine = &page["machine"];
+    #[allow(clippy::cast_precision_loss)]
+    let idle = machine["cpuIdleMillis"]
+        .as_u64()
+        .map_or(String::new(), |millis| format!(" ({:.1} idle)", millis as f64 / 1_000.0));
     let _ = writeln!(out, "Ondol {} at {}", word(&page["version"]), word(&page["endpoint"]));
     let _ = writeln!(
         out,
-        "machine: {} CPUs, {} MiB, {}; allocated {} × its vCPUs, {} × its memory\n",
+        "machine: {} CPUs{}, {} MiB, {}; allocated {} × its vCPUs, {} × its memory\n",
         machine["cpus"],
+        idle,
         machine["memoryMiB"],
         word(&machine["architecture"]),
         page["overCommitment"]["vCpus"],
         page["overCommitment"]["memory"]
     );
-    for provider in list(&page["capacityProviders"]) {
-        let _ = writeln!(
-            out,
-            "capacity provider {} {}: {} of {} vCPUs",
-            word(&provider["name"]),
-            word(&provider["state"]),
-            provider["vCpus"],
-            provider["maxVCpuCount"]
-        );
-        for instance in list(&provider["instances"]) {
-            let _ = writeln!(
-                out,
-                "  {} {} {}: {} execution environments, {} of {} vCPUs, {} of {} MiB",
-                word(&instance["id"]),
-                word(&instance["type"]),
-                word(&instance["availabilityZone"]),
-                instance["executionEnvironments"],
-                instance["vCpusAllocated"],
-                instance["vCpus"],
-                instance["memoryMiBAllocated"],
-                instance["memoryMiB"]
-            );
-        }
-    }
+    list(&page["capacityProviders"]).iter().for_each(|provider| fleet::write_provider(&mut out, provider));
     for version in list(&page["functionVersions"]) {
         let _ = writeln!(
             out,
@@ -289,16 +237,22 @@ pub fn text(page: &Value) -> String {
         if !version["reason"].is_null() {
             let _ = writeln!(out, "  {}: {}", word(&version["reasonCode"]), word(&version["reason"]));
         }
-        for environment in list(&version["executionEnvironments"]) {
+        let scaling = &version["scaling"];
+        if !scaling.is_null() {
             let _ = writeln!(
                 out,
-                "  {} on {} {}: {} in flight",
-                word(&environment["id"]),
-                word(&environment["instance"]),
-                word(&environment["state"]),
-                environment["inFlight"]
+                "  wants {}, {} run: {}",
+                scaling["wanted"],
+                scaling["running"],
+                word(&scaling["why"])
             );
         }
+        if !scaling["blocked"].is_null() {
+            let _ = writeln!(out, "  and can't have them: {}", word(&scaling["blocked"]));
+        }
+        list(&version["executionEnvironments"])
+            .iter()
+            .for_each(|found| fleet::write_environment(&mut out, found));
     }
     for function in list(&page["onDemand"]) {
         let environments = list(&function["executionEnvironments"]);

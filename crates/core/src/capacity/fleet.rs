@@ -1,10 +1,10 @@
 //! What there is, numbered and indexed for one decision: a step costs the same however large the fleet is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::capacity_provider::{CapacityProvider, availability_zones};
 use crate::function::VersionKey;
-use crate::identity::{EnvironmentId, PublicationId};
+use crate::identity::{EnvironmentId, InstanceId, PublicationId};
 use crate::instance_type::by_name;
 use crate::lookup::Lookup;
 use crate::place::{Need, Rooms, room_of};
@@ -226,6 +226,12 @@ impl<'a> Fleet<'a> {
         for group in self.groups.values_mut() {
             group.leave(zone, number);
         }
+    }
+
+    /// Instances that are being replaced, and are not gone yet.
+    pub fn leaving(&self) -> BTreeSet<InstanceId> {
+        let leaving = self.hosts.iter().filter(|host| host.leaves.is_some() && !host.is_gone);
+        leaving.map(|host| host.instance.id.clone()).collect()
     }
 
     /// It is gone: nothing of it counts any more.

@@ -9,6 +9,7 @@ mod ending;
 mod environments;
 mod fleet;
 mod instances;
+pub mod journal;
 mod on_demand;
 mod versions;
 
@@ -148,11 +149,24 @@ pub struct Memory {
     scaling: BTreeMap<VersionKey, scale::Memory>,
 }
 
+/// Failures in a row, and the back-off after the last.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Failures {
-    count: u32,
-    retry_at: PolicyTime,
-    last: Reason,
+pub struct Failures {
+    pub count: u32,
+    pub retry_at: PolicyTime,
+    pub last: Reason,
+}
+
+impl Memory {
+    /// Failed starts of each publication's environments.
+    pub fn start_failures(&self) -> &BTreeMap<PublicationId, Failures> {
+        &self.failures
+    }
+
+    /// Failed launches of instances, by capacity provider and availability zone.
+    pub fn launch_failures(&self) -> &BTreeMap<(String, String), Failures> {
+        &self.launch_failures
+    }
 }
 
 impl Failures {
@@ -276,6 +290,8 @@ pub struct Plan {
     /// How many environments each version that serves is to have, and why.
     #[serde(with = "crate::pairs")]
     pub scaling: BTreeMap<VersionKey, Scaling>,
+    /// Instances that are being replaced.
+    pub replacing: BTreeSet<InstanceId>,
     /// When to decide again even if nothing happens.
     pub wake_at: Option<PolicyTime>,
 }
@@ -307,6 +323,7 @@ pub fn decide(picture: &Picture, memory: Memory, now: PolicyTime, coins: &mut Co
     planner.empty_instances();
     planner.removals();
     planner.forget();
+    planner.plan.replacing = planner.fleet.leaving();
     (planner.plan, planner.memory)
 }
 

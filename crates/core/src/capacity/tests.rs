@@ -8,10 +8,10 @@ use crate::function::ScalingConfig;
 use crate::instance_type::by_name;
 use crate::samples::publication;
 
-struct World {
-    picture: Picture,
+pub(super) struct World {
+    pub picture: Picture,
     memory: Memory,
-    now: PolicyTime,
+    pub now: PolicyTime,
     coins: Coins,
     last: Plan,
 }
@@ -53,7 +53,7 @@ fn version(function: &str, id: u128) -> FunctionVersion {
 }
 
 impl World {
-    fn new(max_vcpu_count: u32) -> Self {
+    pub fn new(max_vcpu_count: u32) -> Self {
         let machine = Machine {
             architecture: Architecture::X86_64,
             any_architecture: false,
@@ -83,7 +83,7 @@ impl World {
         }
     }
 
-    fn publish(&mut self, function: &str, id: u128) -> VersionKey {
+    pub fn publish(&mut self, function: &str, id: u128) -> VersionKey {
         let fresh = version(function, id);
         let key = fresh.key();
         match self.picture.versions.get_mut(&key) {
@@ -102,6 +102,11 @@ impl World {
     fn turn(&mut self, start: impl Fn(&Environment) -> EnvironmentState) {
         let (plan, memory) = decide(&self.picture, self.memory.clone(), self.now, &mut self.coins);
         self.memory = memory;
+        self.carry_out(&plan, start);
+        self.last = plan;
+    }
+
+    pub fn carry_out(&mut self, plan: &Plan, start: impl Fn(&Environment) -> EnvironmentState) {
         for (step, _) in &plan.steps {
             let picture = &mut self.picture;
             match step.clone() {
@@ -135,7 +140,6 @@ impl World {
         let vcpus: u32 =
             self.picture.instances.values().map(|i| by_name(&i.instance_type).unwrap().vcpus).sum();
         assert!(self.picture.providers.values().all(|p| vcpus <= p.scaling.max_vcpu_count), "the cap holds");
-        self.last = plan;
     }
 
     fn settle(&mut self) {

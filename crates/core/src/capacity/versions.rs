@@ -6,7 +6,7 @@ use crate::signals::Traffic;
 
 use super::environments::Shortage;
 use super::fleet::State;
-use super::{FORGIVE_SECONDS, Planner, RETRY_SECONDS, START_FAILURES_MAX, Scaling, Step, VersionChange};
+use super::{FORGIVE_SECONDS, Failures, Planner, RETRY_SECONDS, START_FAILURES_MAX, Scaling, Step, VersionChange};
 
 /// Below this the machine has no CPU left to speak of.
 const MACHINE_IDLE_MILLIS_MIN: u32 = 100;
@@ -100,7 +100,7 @@ impl Planner<'_> {
             if shortage.as_ref().is_some_and(|shortage| !shortage.passes) { minimum } else { target };
         let failures = self.memory.failures.get(&wanted.id).cloned();
         if count.ready >= enough.max(minimum) {
-            if failures.is_some_and(|failures| self.now.seconds_since(failures.retry_at) >= FORGIVE_SECONDS) {
+            if failures.as_ref().is_some_and(|failures| self.now.seconds_since(failures.retry_at) >= FORGIVE_SECONDS) {
                 self.memory.failures.remove(&wanted.id);
             }
             if is_new {
@@ -119,17 +119,17 @@ impl Planner<'_> {
             // It has what was promised; what it wants beyond that is told by its scaling.
             return;
         }
-        if let Some(failures) = failures {
-            if is_new && failures.count >= START_FAILURES_MAX {
-                return self.fail(version, is_new, failures.last);
-            }
-            self.unmet(version, failures.last);
+        let gives_up = |failures: &Failures| is_new && failures.count >= START_FAILURES_MAX;
+        if let Some(failures) = failures.clone().filter(gives_up) {
+            self.fail(version, is_new, failures.last);
         } else if let Some(shortage) = shortage {
             // Room that is about to come is worth waiting for.
             if is_new && !shortage.passes {
                 return self.fail(version, is_new, shortage.reason);
             }
             self.unmet(version, shortage.reason);
+        } else if let Some(failures) = failures {
+            self.unmet(version, failures.last);
         }
     }
 
