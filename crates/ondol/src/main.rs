@@ -21,6 +21,7 @@ mod queue;
 mod schedule;
 mod server;
 mod shards;
+mod simulation;
 mod status;
 mod words;
 
@@ -76,6 +77,8 @@ enum Command {
     Queue(Queue),
     /// Change how many execution environments a function keeps, by the clock.
     Schedule(Schedule),
+    /// Simulate what scaling would do with a load; needs no server.
+    Sim(Box<simulation::Sim>),
     /// Look at everything the server needs of this machine; say how to mend what is missing.
     Doctor(Doctor),
     /// Write everything the server holds into one file, beside a running server or without one.
@@ -469,6 +472,7 @@ fn main() -> ExitCode {
         Command::Invoke(arguments) => invoke::invoke(&arguments, output),
         Command::Queue(arguments) => commands::queue(&arguments, output),
         Command::Schedule(arguments) => schedule::schedule(&arguments.command, output),
+        Command::Sim(arguments) => simulation::sim(&arguments, output),
         Command::Doctor(arguments) => commands::doctor(&arguments, output),
         Command::Backup(Backup { file, data_dir }) => commands::backup(&data_dir, &file, output),
         Command::Restore(Backup { file, data_dir }) => commands::restore(&data_dir, &file, output),

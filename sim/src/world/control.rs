@@ -288,6 +288,7 @@ impl World {
     fn launch(&mut self, instance: &Instance) {
         self.collector.instance_came(instance, self.now);
         self.picture.instances.insert(instance.id.clone(), instance.clone());
+        self.check_launch(instance);
         let launch = self.scenario.launch;
         let takes = micros(between(&mut self.fate, launch.seconds_min, launch.seconds_max) * 1e6);
         self.launches.push(instance.id.clone());
