@@ -10,5 +10,5 @@ mod faults;
 pub mod lambda;
 
 pub use context::Context;
-pub use door::{Api, PageAnswer, Pages};
+pub use door::{Api, Page, PageAnswer, Pages};
 pub use lambda::pass::deputy;
