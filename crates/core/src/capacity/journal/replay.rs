@@ -8,8 +8,8 @@ use serde_json::value::RawValue;
 use crate::coins::Coins;
 use crate::time::PolicyTime;
 
-use super::super::{Memory, Picture, decide};
-use super::{Delta, FORMAT, Keyframe, Line};
+use super::super::{Memory, Picture, Plan, decide};
+use super::{Delta, FORMAT, Keyframe, Line, PlanChange};
 
 /// What became of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,7 +53,7 @@ pub struct Difference {
     pub line: u64,
     pub sequence: u64,
     pub now: PolicyTime,
-    /// Plans as JSON.
+    /// The plan as JSON, or what changed of it since the line before.
     pub recorded: String,
     pub replayed: String,
 }
@@ -88,6 +88,8 @@ struct Known {
     sequence: u64,
     picture: Picture,
     memory: Memory,
+    /// None before the first decision.
+    plan: Option<Plan>,
 }
 
 /// What of a line is read first: what it is, and its format.
@@ -142,7 +144,10 @@ impl Replay {
     }
 
     /// The format first, as a line of another may not be readable at all.
-    fn read(&self, text: &str) -> Result<Result<Line<Box<RawValue>>, ReplayError>, serde_json::Error> {
+    fn read(
+        &self,
+        text: &str,
+    ) -> Result<Result<Line<Box<RawValue>, Box<RawValue>>, ReplayError>, serde_json::Error> {
         let head: Head = serde_json::from_str(text)?;
         match head.keyframe {
             Some(Format { format }) if format != FORMAT => {
@@ -158,7 +163,7 @@ impl Replay {
         // A server that starts begins its numbers anew.
         let expected = self.known.as_ref().map_or(sequence, |known| known.sequence + 1);
         self.summary.missing += sequence.saturating_sub(expected);
-        self.decide(Known { sequence, picture, memory }, now, coins, &plan)
+        self.decide(Known { sequence, picture, memory, plan: None }, now, coins, &plan)
     }
 
     fn delta(&mut self, delta: Delta<Box<RawValue>>) -> Result<Replayed, ReplayError> {
@@ -183,13 +188,16 @@ impl Replay {
         coins: u64,
         recorded: &RawValue,
     ) -> Result<Replayed, ReplayError> {
-        let Known { sequence, picture, memory } = known;
+        let Known { sequence, picture, memory, plan: before } = known;
         let (plan, memory) = decide(&picture, memory, now, &mut Coins::from_seed(coins));
-        self.known = Some(Known { sequence, picture, memory });
         self.summary.decisions += 1;
         let line = self.summary.lines;
-        let replayed = serde_json::to_string(&plan)
-            .map_err(|error| ReplayError::Unwritable { line, what: error.to_string() })?;
+        let replayed = match before {
+            None => serde_json::to_string(&plan),
+            Some(before) => serde_json::to_string(&PlanChange::between(&before, &plan)),
+        };
+        self.known = Some(Known { sequence, picture, memory, plan: Some(plan) });
+        let replayed = replayed.map_err(|error| ReplayError::Unwritable { line, what: error.to_string() })?;
         if replayed == recorded.get() {
             return Ok(Replayed::Same);
         }
