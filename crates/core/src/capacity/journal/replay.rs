@@ -92,6 +92,14 @@ struct Known {
     plan: Option<Plan>,
 }
 
+/// A line with its plan as it was written.
+type Written = Line<Box<RawValue>, Box<RawValue>>;
+
+enum Unread {
+    CutOff(ReplayError),
+    Wrong(ReplayError),
+}
+
 /// What of a line is read first: what it is, and its format.
 #[derive(Deserialize)]
 struct Head {
@@ -123,37 +131,19 @@ impl Replay {
     }
 
     fn take(&mut self, text: &str) -> Result<Replayed, ReplayError> {
-        let number = self.summary.lines;
-        let line = match self.read(text) {
+        let line = match read(self.summary.lines, text) {
             Ok(line) => line,
-            Err(error) if error.is_eof() && self.cut_off.is_none() => {
-                let cut_off = malformed(number, &error);
-                self.summary.cut_off = Some(number);
-                self.cut_off = Some(cut_off);
+            Err(Unread::CutOff(error)) if self.cut_off.is_none() => {
+                self.summary.cut_off = Some(self.summary.lines);
+                self.cut_off = Some(error);
                 return Ok(Replayed::CutOff);
             }
-            Err(error) => return Err(malformed(number, &error)),
+            Err(Unread::CutOff(error) | Unread::Wrong(error)) => return Err(error),
         };
-        let before = self.cut_off.take();
-        match (line, before) {
-            (Err(error), _) => Err(error),
-            (Ok(Line::Keyframe(keyframe)), _) => self.keyframe(*keyframe),
-            (Ok(Line::Delta(_)), Some(cut_off)) => Err(cut_off),
-            (Ok(Line::Delta(delta)), None) => self.delta(*delta),
-        }
-    }
-
-    /// The format first, as a line of another may not be readable at all.
-    fn read(
-        &self,
-        text: &str,
-    ) -> Result<Result<Line<Box<RawValue>, Box<RawValue>>, ReplayError>, serde_json::Error> {
-        let head: Head = serde_json::from_str(text)?;
-        match head.keyframe {
-            Some(Format { format }) if format != FORMAT => {
-                Ok(Err(ReplayError::UnknownFormat { line: self.summary.lines, found: format }))
-            }
-            _ => serde_json::from_str(text).map(Ok),
+        match (line, self.cut_off.take()) {
+            (Line::Keyframe(keyframe), _) => self.keyframe(*keyframe),
+            (Line::Delta(_), Some(cut_off)) => Err(cut_off),
+            (Line::Delta(delta), None) => self.delta(*delta),
         }
     }
 
@@ -213,8 +203,19 @@ impl Replay {
     }
 }
 
-fn malformed(line: u64, error: &serde_json::Error) -> ReplayError {
-    ReplayError::Malformed { line, column: error.column(), what: error.to_string() }
+/// The format first, as a line of another may not be readable at all.
+fn read(line: u64, text: &str) -> Result<Written, Unread> {
+    let unread = |error: serde_json::Error| {
+        let malformed = ReplayError::Malformed { line, column: error.column(), what: error.to_string() };
+        if error.is_eof() { Unread::CutOff(malformed) } else { Unread::Wrong(malformed) }
+    };
+    let head: Head = serde_json::from_str(text).map_err(unread)?;
+    match head.keyframe {
+        Some(Format { format }) if format != FORMAT => {
+            Err(Unread::Wrong(ReplayError::UnknownFormat { line, found: format }))
+        }
+        _ => serde_json::from_str(text).map_err(unread),
+    }
 }
 
 impl fmt::Display for ReplayError {
