@@ -65,13 +65,13 @@ def throttle(server, name):
 def test_throttles_at_the_maximum_name_it_and_what_to_change(place):
     deploy(place, "full", 1, 1, concurrency=2)
     quiet = explained(place, "throttle", "full")["versions"][0]
-    assert quiet["total"] == 0 and quiet["throttles"] == {"concurrency": 0, "cpu": 0, "memory": 0, "disk": 0} and quiet["changes"] == []
+    assert quiet["counts"]["throttled"] == 0 and quiet["counts"]["throttles"] == {"concurrency": 0, "cpu": 0, "memory": 0, "disk": 0} and quiet["changes"] == []
     assert "none of its invocations was throttled since the server started at 20" in shown(place, "throttle", "full")
     hold(place, "full", 2)
     throttle(place, "full"), throttle(place, "full")
     version = lambda: explained(place, "throttle", f"full:{LATEST_PUBLISHED}")["versions"][0]  # noqa: E731
-    found = wait_until(lambda: (v := version()) and v["total"] == 2 and v["lastSeen"] and v, "the throttles")
-    assert found["throttles"]["concurrency"] == 2 and found["firstAt"] <= found["lastAt"]
+    found = wait_until(lambda: (v := version()) and v["counts"]["throttled"] == 2 and v["lastSeen"] and v, "the throttles")
+    assert found["counts"]["throttles"]["concurrency"] == 2 and found["counts"]["firstAt"] <= found["counts"]["lastAt"]
     assert (found["capacity"]["ready"], found["capacity"]["slots"], found["capacity"]["inFlight"]) == (1, 2, 2)
     assert found["lastSeen"]["decided"] == "Max" and found["lastSeen"]["scaling"]["wanted"] == 1
     assert [reason["code"] for reason in found["whyNoMore"]] == ["MaxExecutionEnvironments"], found["whyNoMore"]
@@ -118,6 +118,20 @@ def test_the_cap_of_the_capacity_provider_is_named(place):
     assert "and can't have them: MinimumExecutionEnvironments" in status and re.search(r"wants \d+, 3 run: ", status), status
 
 
+def test_an_instance_that_is_being_replaced_says_so():
+    # Each instance lives ten seconds of the wall's clock, so that one of them is always about to be replaced.
+    server = Server(None, "--instance-max-age-seconds", "600", "--time-scale", "60")
+    try:
+        server.provider("cp")
+        server.deploy("renewed", PYTHON)
+        said = lambda: "old, being replaced" in (text := shown(server, "scale", "renewed")) and text  # noqa: E731
+        assert "an instance is replaced before it is 10 min old" in wait_until(said, "an instance that is being replaced")
+        replaced = lambda: any("it reached its maximum age" in d["why"] for d in server.status()["decisions"])  # noqa: E731
+        wait_until(replaced, "the end of an old instance")
+    finally:
+        server.remove()
+
+
 def test_pending_leads_to_the_runtime_s_own_error(place):
     place.create("broken", BAD_IMPORT)
     place.publish("broken")
@@ -148,7 +162,7 @@ def test_lambda_default_functions_get_an_answer_too(place):
     assert "each invocation has an execution environment for itself" in shown(place, "scale", "plain")
     place.client.put_function_concurrency(FunctionName="plain", ReservedConcurrentExecutions=0)
     throttle(place, "plain")
-    counted = lambda: explained(place, "throttle", "plain")["onDemandPool"]["total"] == 1  # noqa: E731
+    counted = lambda: explained(place, "throttle", "plain")["onDemandPool"]["counts"]["throttled"] == 1  # noqa: E731
     wait_until(counted, "the throttle")
     text = shown(place, "throttle", "plain")
     assert "1 by concurrency" in text and "its reserved concurrency lets 0 run at the same time" in text and "PutFunctionConcurrency" in text

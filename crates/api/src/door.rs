@@ -10,7 +10,7 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{HeaderName, HeaderValue};
 use hyper::http::request::Parts;
-use hyper::{Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode};
 use ondol_identity::{Asked, Asker, Identity};
 use ondol_wire::fault::{ErrorFormat, Fault};
 use ondol_wire::http::{HeaderView, error_response};
@@ -41,10 +41,19 @@ const BODY_SECONDS_MAX: u64 = 120;
 pub trait Pages: Send + Sync {
     /// A page by the rest of its path and its query; `None` where there is none.
     fn page(&self, name: &str, query: &str) -> PageAnswer;
+
+    /// Whether an `Authorization` header that is no signature opens a page.
+    fn opens(&self, name: &str, authorization: &str) -> bool;
 }
 
 /// A page, or what is wrong with the request for it.
-pub type PageAnswer = Pin<Box<dyn Future<Output = Option<Result<serde_json::Value, String>>> + Send>>;
+pub type PageAnswer = Pin<Box<dyn Future<Output = Option<Result<Page, String>>> + Send>>;
+
+#[derive(Debug)]
+pub enum Page {
+    Json(serde_json::Value),
+    Text { content_type: &'static str, text: String },
+}
 
 #[derive(Clone)]
 pub struct Api {
@@ -70,10 +79,13 @@ impl Api {
         let request_id = uuid();
         let (parts, body) = request.into_parts();
         if parts.uri.path() == "/_ondol/health" {
-            return json_page(&serde_json::json!({"status": "running"}));
+            return page(Page::Json(serde_json::json!({"status": "running"})));
         }
         if let Some(package) = parts.uri.path().strip_prefix("/_ondol/packages/") {
             return self.package(package, parts.uri.query().unwrap_or(""), &request_id).await;
+        }
+        if let Some(answer) = self.opened_page(&parts).await {
+            return answer;
         }
         // Until the signature says which service is meant, the scope of the head does.
         let scope = Scope::of(&parts);
@@ -96,11 +108,7 @@ impl Api {
                 let text = "These pages are for the root user of this server's account.";
                 return Err(Fault::new("AccessDeniedException", 403, text));
             }
-            return match self.pages.page(name, parts.uri.query().unwrap_or("")).await {
-                Some(Ok(page)) => Ok(json_page(&page)),
-                Some(Err(text)) => Err(Fault::new("InvalidParameterValueException", 400, text)),
-                None => Err(Fault::new("ResourceNotFoundException", 404, "There is no such page.")),
-            };
+            return self.page(name, parts.uri.query().unwrap_or("")).await;
         }
         match service.as_str() {
             "lambda" | "scheduler" => {
@@ -136,6 +144,26 @@ impl Api {
                 Err(unsupported(format!("The service {other} isn't supported by this version of Ondol.")))
             }
         }
+    }
+
+    async fn page(&self, name: &str, query: &str) -> Result<Response<Bytes>, Fault> {
+        match self.pages.page(name, query).await {
+            Some(Ok(found)) => Ok(page(found)),
+            Some(Err(text)) => Err(Fault::new("InvalidParameterValueException", 400, text)),
+            None => Err(Fault::new("ResourceNotFoundException", 404, "There is no such page.")),
+        }
+    }
+
+    /// A page for whoever shows what opens this one; everybody else is asked for a signature.
+    async fn opened_page(&self, parts: &Parts) -> Option<Response<Bytes>> {
+        let name = parts.uri.path().strip_prefix("/_ondol/")?;
+        let authorization = parts.headers.get("authorization")?.to_str().ok()?;
+        if parts.method != Method::GET || !self.pages.opens(name, authorization) {
+            return None;
+        }
+        let answered = self.page(name, parts.uri.query().unwrap_or("")).await;
+        let scope = Scope { format: ErrorFormat::of_service("lambda"), service: &SERVICE };
+        Some(answered.unwrap_or_else(|fault| error(&fault, scope, &uuid())))
     }
 
     /// A deployment package, to whoever holds a link that was made here.
@@ -314,8 +342,12 @@ fn error(fault: &Fault, scope: Scope, request_id: &str) -> Response<Bytes> {
     error_response(fault, scope.format, scope.service, request_id)
 }
 
-fn json_page(page: &serde_json::Value) -> Response<Bytes> {
-    let mut response = Response::new(Bytes::from(page.to_string()));
-    response.headers_mut().insert("content-type", HeaderValue::from_static("application/json"));
+fn page(page: Page) -> Response<Bytes> {
+    let (content_type, text) = match page {
+        Page::Json(value) => ("application/json", value.to_string()),
+        Page::Text { content_type, text } => (content_type, text),
+    };
+    let mut response = Response::new(Bytes::from(text));
+    response.headers_mut().insert("content-type", HeaderValue::from_static(content_type));
     response
 }

@@ -11,5 +11,5 @@ pub mod lambda;
 pub mod scheduler;
 
 pub use context::Context;
-pub use door::{Api, PageAnswer, Pages};
+pub use door::{Api, Page, PageAnswer, Pages};
 pub use lambda::pass::deputy;

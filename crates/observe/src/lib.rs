@@ -3,6 +3,7 @@
 
 pub mod clock;
 pub mod logs;
+pub mod metrics;
 pub mod notice;
 pub mod platform;
 pub mod usage;

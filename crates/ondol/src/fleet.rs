@@ -14,7 +14,7 @@ use ondol_observe::clock;
 use ondol_protocol::assignment::{EnvironmentReport, Report};
 use serde_json::{Value, json};
 
-pub use text::{write_environment, write_provider};
+pub use text::{age, write_environment, write_provider};
 
 /// A moment of policy time on the system's clock.
 pub fn moment(at: PolicyTime) -> String {

@@ -16,6 +16,7 @@ mod housekeeping;
 mod invoke;
 mod logs;
 mod machine;
+mod metrics;
 mod pages;
 mod queue;
 mod schedule;

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
-use ondol_api::{PageAnswer, Pages};
+use ondol_api::{Page, PageAnswer, Pages};
 use ondol_control::View;
 use ondol_control::journal::LinesLost;
 use ondol_core::capacity_provider::CapacityProvider;
@@ -12,6 +13,7 @@ use ondol_core::event_source::SourceReports;
 use ondol_core::identity::RequestId;
 use ondol_identity::Roles;
 use ondol_observe::logs::{Cursor, Event, LogBook, Query};
+use ondol_observe::metrics::exposition;
 use ondol_observe::usage::UsageBook;
 use ondol_protocol::assignment::Report;
 use ondol_store::{Store, keys};
@@ -20,7 +22,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::explain::Question;
-use crate::{documents, explain, schedule, status};
+use crate::{documents, explain, metrics, schedule, status};
 
 /// How long a request for logs may wait for new lines.
 const WAIT_SECONDS_MAX: u64 = 20;
@@ -40,25 +42,40 @@ pub struct ServerPages {
     pub queue: ondol_events::Pages,
     pub sources: watch::Receiver<SourceReports>,
     pub journal_lines_lost: LinesLost,
+    /// Running invocations of functions without reserved concurrency.
+    pub unreserved_running: Arc<AtomicU32>,
+    /// Opens the metrics, and nothing else.
+    pub metrics_token: metrics::Token,
 }
 
 impl Pages for ServerPages {
     fn page(&self, name: &str, query: &str) -> PageAnswer {
         let (pages, query) = (self.clone(), query_pairs(query).into_iter().collect::<BTreeMap<_, _>>());
         match name {
-            "status" => Box::pin(async move { Some(Ok(status::page(&pages))) }),
-            "logs" => Box::pin(async move { Some(pages.logs(query).await) }),
-            "schedules" => Box::pin(async move { Some(pages.schedules(&query)) }),
-            "queue" => Box::pin(async move { Some(pages.queue.page(query.get("function").cloned()).await) }),
+            "status" => Box::pin(async move { Some(Ok(Page::Json(status::page(&pages)))) }),
+            "metrics" => Box::pin(async move { Some(metrics::page(pages).await.map(metrics_page)) }),
+            "logs" => Box::pin(async move { Some(pages.logs(query).await.map(Page::Json)) }),
+            "queue" => Box::pin(async move {
+                Some(pages.queue.page(query.get("function").cloned()).await.map(Page::Json))
+            }),
+            "schedules" => Box::pin(async move { Some(pages.schedules(&query).map(Page::Json)) }),
             "explain" => Box::pin(async move {
                 pages.logs.settled().await;
                 // It reads files.
                 let explained = tokio::task::spawn_blocking(move || pages.explain(&query)).await;
-                Some(explained.unwrap_or_else(|error| Err(error.to_string())))
+                Some(explained.unwrap_or_else(|error| Err(error.to_string())).map(Page::Json))
             }),
             _ => Box::pin(async { None }),
         }
     }
+
+    fn opens(&self, name: &str, authorization: &str) -> bool {
+        name == "metrics" && self.metrics_token.is_in(authorization)
+    }
+}
+
+fn metrics_page(text: String) -> Page {
+    Page::Text { content_type: exposition::CONTENT_TYPE, text }
 }
 
 type Parameters = BTreeMap<String, String>;

@@ -42,8 +42,8 @@ use crate::commands::{exports, reachable};
 use crate::pages::ServerPages;
 use crate::shards::Doors;
 use crate::{
-    Auth, Containment, Output, Up, admin, backup, commands, events, home, housekeeping, machine, shards,
-    status,
+    Auth, Containment, Output, Up, admin, backup, commands, events, home, housekeeping, machine, metrics,
+    shards, status,
 };
 
 /// API calls that may wait for their turn.
@@ -342,6 +342,8 @@ async fn run(arguments: &Up, output: Output, parts: Parts) -> Result<()> {
         queue,
         sources: sources.clone(),
         journal_lines_lost: journal.lines_lost(),
+        unreserved_running: Arc::clone(&directory.unreserved_running),
+        metrics_token: metrics::Token::of(&data_dir)?,
     };
     let context = Context::new(
         store.clone(),

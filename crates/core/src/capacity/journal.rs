@@ -1,9 +1,9 @@
 //! The planner's journal: every decision with all that went into it, so that it can be made again elsewhere and
 //! compared byte for byte. JSON, one object a line.
 //!
-//! A *keyframe* has the whole picture and the memory before the decision; a *delta* only what changed of the picture
-//! since the line before, as the memory is what the decision before it gave. Each has a number, one higher than the
-//! line's before; a keyframe may skip numbers, of lines for which there was no room.
+//! A *keyframe* has the whole picture, the memory before the decision and the whole plan; a *delta* only what changed of
+//! picture and plan since the line before, as the memory is what the decision before it gave. Each has a number, one
+//! higher than the line's before; a keyframe may skip numbers, of lines for which there was no room.
 //!
 //! A decision that saw nothing new, planned nothing and remembered nothing new has no line: made again it would change
 //! nothing.
@@ -21,7 +21,7 @@ use crate::time::PolicyTime;
 
 use super::{Memory, Picture, Plan};
 
-pub use change::{MapChange, PictureChange};
+pub use change::{MapChange, PictureChange, PlanChange};
 pub use recorder::{Decided, KEYFRAME_EVERY_LINES, Recorder};
 pub use redaction::REDACTED;
 pub use replay::{Difference, Replay, ReplayError, Replayed, Summary};
@@ -29,12 +29,12 @@ pub use replay::{Difference, Replay, ReplayError, Replayed, Summary};
 /// The form of the lines. It changes when a reader of the form before would misunderstand them.
 pub const FORMAT: u32 = 1;
 
-/// One decision. `P` is the plan: as it was made, or, for a reader, as it was written.
+/// One decision. `P` and `C` are the plan and its change: as they were made, or, for a reader, as they were written.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Line<P = Plan> {
+pub enum Line<P = Plan, C = PlanChange> {
     Keyframe(Box<Keyframe<P>>),
-    Delta(Box<Delta<P>>),
+    Delta(Box<Delta<C>>),
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -51,13 +51,13 @@ pub struct Keyframe<P = Plan> {
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Delta<P = Plan> {
+pub struct Delta<C = PlanChange> {
     pub sequence: u64,
     pub now: PolicyTime,
     pub coins: u64,
-    /// Since the line before.
+    /// Of the picture since the line before.
     pub change: PictureChange,
-    pub plan: P,
+    pub plan: C,
 }
 
 impl Line {

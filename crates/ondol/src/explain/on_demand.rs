@@ -6,12 +6,11 @@ use std::fmt::Write as _;
 use ondol_core::capacity::{EnvironmentState, default_pool};
 use ondol_core::function::Function;
 use ondol_observe::usage::Usage;
-use ondol_wire::time::iso_8601_millis;
 use serde_json::{Value, json};
 
 use super::Seen;
 use super::scale::write_changes;
-use super::throttle::{throttles, write_counts};
+use super::throttle::{counted, write_counts};
 use crate::status::Facts;
 use crate::words::{list, word};
 
@@ -42,11 +41,7 @@ pub fn page(function: &Function, functions: &[Function], seen: &Seen, facts: &Fa
         "idleSeconds": facts.idle_seconds,
         "reservedConcurrency": function.reserved_concurrency,
         "unreservedConcurrency": unreserved,
-        "throttles": throttles(&counts),
-        "total": counts.throttles.values().sum::<u64>(),
-        "invocations": counts.invocations,
-        "firstAt": counts.throttled_from_to_epoch_millis.map(|(first, _)| iso_8601_millis(first)),
-        "lastAt": counts.throttled_from_to_epoch_millis.map(|(_, last)| iso_8601_millis(last)),
+        "counts": counted(&counts),
         "changes": changes(function, unreserved, facts),
     })
 }
@@ -92,9 +87,9 @@ pub fn write_scale(out: &mut String, function: &str, page: &Value) {
 
 pub fn write_throttle(out: &mut String, function: &str, page: &Value) {
     let pool = &page["onDemandPool"];
-    write_counts(out, function, pool, page);
+    write_counts(out, function, &pool["counts"], page);
     write_limit(out, pool);
-    if pool["total"] != 0 {
+    if pool["counts"]["throttled"] != 0 {
         write_changes(out, pool);
     }
 }

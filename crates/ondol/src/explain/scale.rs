@@ -158,6 +158,13 @@ pub fn write(out: &mut String, function: &str, version: &Value) {
     if !version["capacityProvider"].is_null() {
         fleet::write_provider(out, &version["capacityProvider"]);
     }
+    if list(&version["capacityProvider"]["instances"]).iter().any(|found| found["beingReplaced"] == true) {
+        let age = fleet::age(version["instanceMaxAgeSeconds"].as_u64().unwrap_or_default());
+        let _ = writeln!(
+            out,
+            "  an instance is replaced before it is {age} old: what runs on it is started on another first, as far as MaxVCpuCount allows"
+        );
+    }
     write_changes(out, version);
 }
 

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use ondol_control::Throttled;
-use ondol_core::capacity::EnvironmentState;
+use ondol_core::capacity::{EnvironmentState, Failures};
 use ondol_core::capacity_provider::CapacityProvider;
 use ondol_core::function::FunctionVersion;
 use ondol_core::gate::ThrottleCause;
@@ -27,11 +27,7 @@ pub fn page(version: &FunctionVersion, seen: &Seen) -> Value {
     json!({
         "version": version.version,
         "state": version.state.to_string(),
-        "throttles": throttles(&counts),
-        "total": counts.throttles.values().sum::<u64>(),
-        "invocations": counts.invocations,
-        "firstAt": counts.throttled_from_to_epoch_millis.map(|(first, _)| iso_8601_millis(first)),
-        "lastAt": counts.throttled_from_to_epoch_millis.map(|(_, last)| iso_8601_millis(last)),
+        "counts": counted(&counts),
         "capacity": capacity(version, seen),
         "lastSeen": last.map(shown_last),
         "whyNoMore": why_no_more(version, seen, last, provider),
@@ -43,6 +39,17 @@ pub fn page(version: &FunctionVersion, seen: &Seen) -> Value {
 pub fn throttles(counts: &Usage) -> Value {
     let count = |cause: &ThrottleCause| counts.throttles.get(cause).copied().unwrap_or_default();
     ThrottleCause::ALL.iter().map(|cause| (cause.name().to_owned(), Value::from(count(cause)))).collect()
+}
+
+/// What was counted since the server started.
+pub fn counted(counts: &Usage) -> Value {
+    json!({
+        "throttles": throttles(counts),
+        "throttled": counts.throttles.values().sum::<u64>(),
+        "invocations": counts.invocations,
+        "firstAt": counts.throttled_from_to_epoch_millis.map(|(first, _)| iso_8601_millis(first)),
+        "lastAt": counts.throttled_from_to_epoch_millis.map(|(_, last)| iso_8601_millis(last)),
+    })
 }
 
 /// What there is now.
@@ -123,28 +130,21 @@ fn why_no_more(
     if let Some(reason) = blocked.or(seen.view.unmet.get(&key)) {
         because.push(shown_reason(reason));
     }
-    if let Some(failures) = seen.view.start_failures.get(&version.publication.id) {
+    let mut add_failures = |what: &str, failures: &Failures| {
+        let Failures { count, retry_at, last } = failures;
         let reason = format!(
-            "{} starts failed in a row ({}), and the next is at {}.",
-            failures.count,
-            failures.last.text,
-            fleet::moment(failures.retry_at)
+            "{count} {what} failed in a row ({}), and the next is at {}.",
+            last.text,
+            fleet::moment(*retry_at)
         );
-        let code = failures.last.code.as_str();
-        because.push(json!({"code": code, "reason": reason, "mend": mend(code)}));
+        because.push(json!({"code": last.code, "reason": reason, "mend": mend(&last.code)}));
+    };
+    if let Some(failures) = seen.view.start_failures.get(&version.publication.id) {
+        add_failures("starts", failures);
     }
-    let Some(provider) = provider else { return because };
-    for ((name, zone), failures) in &seen.view.launch_failures {
-        if *name == provider.name {
-            let reason = format!(
-                "{} launches of instances in {zone} failed ({}), and the next is at {}.",
-                failures.count,
-                failures.last.text,
-                fleet::moment(failures.retry_at)
-            );
-            let code = failures.last.code.as_str();
-            because.push(json!({"code": code, "reason": reason, "mend": mend(code)}));
-        }
+    let of_provider = |name: &String| provider.is_some_and(|provider| provider.name == *name);
+    for ((_, zone), failures) in seen.view.launch_failures.iter().filter(|((name, _), _)| of_provider(name)) {
+        add_failures(&format!("launches of instances in {zone}"), failures);
     }
     because
 }
@@ -183,7 +183,7 @@ fn changes_for(
 
 pub fn write(out: &mut String, function: &str, version: &Value, page: &Value) {
     let name = format!("{function}:{}", word(&version["version"]));
-    write_counts(out, &name, version, page);
+    write_counts(out, &name, &version["counts"], page);
     let capacity = &version["capacity"];
     let _ = writeln!(
         out,
@@ -216,7 +216,7 @@ pub fn write(out: &mut String, function: &str, version: &Value, page: &Value) {
 /// How many throttles there were, by cause, and when.
 pub fn write_counts(out: &mut String, name: &str, counted: &Value, page: &Value) {
     let since = word(&page["serverStartedAt"]);
-    if counted["total"] == 0 {
+    if counted["throttled"] == 0 {
         let _ = writeln!(
             out,
             "{name}: none of its invocations was throttled since the server started at {since} ({} were not)",
@@ -229,7 +229,7 @@ pub fn write_counts(out: &mut String, name: &str, counted: &Value, page: &Value)
     let _ = writeln!(
         out,
         "{name}: {} invocations were throttled since the server started at {since}, and {} were not: {}; the first at {}, the last at {}",
-        counted["total"],
+        counted["throttled"],
         counted["invocations"],
         causes.collect::<Vec<_>>().join(", "),
         word(&counted["firstAt"]),

@@ -73,7 +73,7 @@ pub fn write_environment(out: &mut String, environment: &Value) {
 }
 
 /// An age as people say it.
-fn age(seconds: u64) -> String {
+pub fn age(seconds: u64) -> String {
     match seconds {
         0..60 => format!("{seconds} s"),
         60..3_600 => format!("{} min", seconds / 60),

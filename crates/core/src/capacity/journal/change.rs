@@ -1,16 +1,17 @@
-//! What changed between two pictures.
+//! What changed between two pictures, and between two plans.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use crate::capacity_provider::CapacityProvider;
-use crate::function::{FunctionVersion, Publication, VersionKey};
+use crate::function::{FunctionVersion, Publication, Reason, VersionKey};
 use crate::identity::{EnvironmentId, InstanceId, PublicationId};
 use crate::on_demand::Demand;
 use crate::signals::{EnvironmentSignals, Traffic};
+use crate::time::PolicyTime;
 
-use super::super::{Environment, Instance, Machine, Picture, Settings};
+use super::super::{Environment, Instance, Machine, Picture, Plan, Scaling, Settings, Step};
 
 /// Entries that are new or different, and keys that are gone; both in order.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -162,6 +163,34 @@ impl PictureChange {
 
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
+    }
+}
+
+/// What is to be done, and what of the rest of a plan is not as it was.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PlanChange {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<(Step, String)>,
+    #[serde(skip_serializing_if = "MapChange::is_empty")]
+    pub unmet: MapChange<VersionKey, Reason>,
+    #[serde(skip_serializing_if = "MapChange::is_empty")]
+    pub scaling: MapChange<VersionKey, Scaling>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replacing: Option<BTreeSet<InstanceId>>,
+    pub wake_at: Option<PolicyTime>,
+}
+
+impl PlanChange {
+    pub fn between(before: &Plan, after: &Plan) -> Self {
+        let Plan { steps, unmet, scaling, replacing, wake_at } = after;
+        Self {
+            steps: steps.clone(),
+            unmet: MapChange::between(&before.unmet, unmet),
+            scaling: MapChange::between(&before.scaling, scaling),
+            replacing: changed(&before.replacing, replacing),
+            wake_at: *wake_at,
+        }
     }
 }
 

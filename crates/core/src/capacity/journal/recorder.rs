@@ -5,7 +5,7 @@ use crate::time::PolicyTime;
 
 use super::super::{Memory, Picture, Plan, decide};
 use super::redaction::{redact_change, redact_memory, redact_picture, redact_plan};
-use super::{Delta, FORMAT, Keyframe, Line, PictureChange};
+use super::{Delta, FORMAT, Keyframe, Line, PictureChange, PlanChange};
 
 /// So often a keyframe comes, if nothing asks for one before.
 pub const KEYFRAME_EVERY_LINES: u64 = 1_000;
@@ -33,6 +33,8 @@ struct Last {
     picture: Picture,
     /// After the decision.
     memory: Memory,
+    /// As it was recorded.
+    plan: Plan,
 }
 
 impl Default for Recorder {
@@ -60,28 +62,34 @@ impl Recorder {
         coins: &mut Coins,
     ) -> Decided {
         let coins_before = coins.state();
-        let known = self.last.take().filter(|last| last.memory == memory);
-        let (seen, before) = match known {
-            Some(Last { picture, memory }) => (Some(picture), memory),
+        let is_due = self.keyframe_is_due || self.lines_since_keyframe >= self.keyframe_every_lines;
+        let known = self.last.take().filter(|last| !is_due && last.memory == memory);
+        let (known, before) = match known {
+            Some(Last { picture, memory, plan }) => (Some((picture, plan)), memory),
             None => (None, memory.clone()),
         };
-        let is_due = self.keyframe_is_due || self.lines_since_keyframe >= self.keyframe_every_lines;
         let (plan, memory) = decide(picture, memory, now, coins);
-        let (seen, line) = match seen.filter(|_| !is_due) {
-            None => (picture.clone(), Some(self.keyframe(picture, before, now, coins_before, &plan))),
-            Some(mut seen) => {
-                let change = PictureChange::between(&seen, picture);
+        let mut recorded = plan.clone();
+        redact_plan(&mut recorded, picture, &before);
+        let (seen, line) = match known {
+            None => {
+                let line = self.keyframe(picture, before, now, coins_before, recorded.clone());
+                (picture.clone(), Some(line))
+            }
+            Some((mut seen, last_plan)) => {
+                let mut change = PictureChange::between(&seen, picture);
                 let is_idle = change.is_empty()
                     && plan == Plan::default()
+                    && last_plan == Plan::default()
                     && before == memory
                     && coins.state() == coins_before;
                 change.clone().apply(&mut seen);
-                let line =
-                    (!is_idle).then(|| self.delta(change, (picture, &before), now, coins_before, &plan));
-                (seen, line)
+                redact_change(&mut change);
+                let plan = PlanChange::between(&last_plan, &recorded);
+                (seen, (!is_idle).then(|| self.delta(change, now, coins_before, plan)))
             }
         };
-        self.last = Some(Last { picture: seen, memory: memory.clone() });
+        self.last = Some(Last { picture: seen, memory: memory.clone(), plan: recorded });
         Decided { plan, memory, line }
     }
 
@@ -91,11 +99,10 @@ impl Recorder {
         mut memory: Memory,
         now: PolicyTime,
         coins: u64,
-        plan: &Plan,
+        plan: Plan,
     ) -> Line {
         self.keyframe_is_due = false;
         self.lines_since_keyframe = 0;
-        let plan = redacted(plan, picture, &memory);
         let mut picture = picture.clone();
         redact_picture(&mut picture);
         redact_memory(&mut memory);
@@ -103,16 +110,7 @@ impl Recorder {
         Line::Keyframe(Box::new(Keyframe { format: FORMAT, sequence, now, coins, picture, memory, plan }))
     }
 
-    fn delta(
-        &mut self,
-        mut change: PictureChange,
-        (picture, memory): (&Picture, &Memory),
-        now: PolicyTime,
-        coins: u64,
-        plan: &Plan,
-    ) -> Line {
-        redact_change(&mut change);
-        let plan = redacted(plan, picture, memory);
+    fn delta(&mut self, change: PictureChange, now: PolicyTime, coins: u64, plan: PlanChange) -> Line {
         Line::Delta(Box::new(Delta { sequence: self.next_sequence(), now, coins, change, plan }))
     }
 
@@ -121,10 +119,4 @@ impl Recorder {
         self.lines_since_keyframe += 1;
         self.sequence
     }
-}
-
-fn redacted(plan: &Plan, picture: &Picture, memory: &Memory) -> Plan {
-    let mut plan = plan.clone();
-    redact_plan(&mut plan, picture, memory);
-    plan
 }

@@ -8,8 +8,8 @@ use serde_json::value::RawValue;
 use crate::coins::Coins;
 use crate::time::PolicyTime;
 
-use super::super::{Memory, Picture, decide};
-use super::{Delta, FORMAT, Keyframe, Line};
+use super::super::{Memory, Picture, Plan, decide};
+use super::{Delta, FORMAT, Keyframe, Line, PlanChange};
 
 /// What became of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,7 +53,7 @@ pub struct Difference {
     pub line: u64,
     pub sequence: u64,
     pub now: PolicyTime,
-    /// Plans as JSON.
+    /// The plan as JSON, or what changed of it since the line before.
     pub recorded: String,
     pub replayed: String,
 }
@@ -88,6 +88,16 @@ struct Known {
     sequence: u64,
     picture: Picture,
     memory: Memory,
+    /// None before the first decision.
+    plan: Option<Plan>,
+}
+
+/// A line with its plan as it was written.
+type Written = Line<Box<RawValue>, Box<RawValue>>;
+
+enum Unread {
+    CutOff(ReplayError),
+    Wrong(ReplayError),
 }
 
 /// What of a line is read first: what it is, and its format.
@@ -121,34 +131,19 @@ impl Replay {
     }
 
     fn take(&mut self, text: &str) -> Result<Replayed, ReplayError> {
-        let number = self.summary.lines;
-        let line = match self.read(text) {
+        let line = match read(self.summary.lines, text) {
             Ok(line) => line,
-            Err(error) if error.is_eof() && self.cut_off.is_none() => {
-                let cut_off = malformed(number, &error);
-                self.summary.cut_off = Some(number);
-                self.cut_off = Some(cut_off);
+            Err(Unread::CutOff(error)) if self.cut_off.is_none() => {
+                self.summary.cut_off = Some(self.summary.lines);
+                self.cut_off = Some(error);
                 return Ok(Replayed::CutOff);
             }
-            Err(error) => return Err(malformed(number, &error)),
+            Err(Unread::CutOff(error) | Unread::Wrong(error)) => return Err(error),
         };
-        let before = self.cut_off.take();
-        match (line, before) {
-            (Err(error), _) => Err(error),
-            (Ok(Line::Keyframe(keyframe)), _) => self.keyframe(*keyframe),
-            (Ok(Line::Delta(_)), Some(cut_off)) => Err(cut_off),
-            (Ok(Line::Delta(delta)), None) => self.delta(*delta),
-        }
-    }
-
-    /// The format first, as a line of another may not be readable at all.
-    fn read(&self, text: &str) -> Result<Result<Line<Box<RawValue>>, ReplayError>, serde_json::Error> {
-        let head: Head = serde_json::from_str(text)?;
-        match head.keyframe {
-            Some(Format { format }) if format != FORMAT => {
-                Ok(Err(ReplayError::UnknownFormat { line: self.summary.lines, found: format }))
-            }
-            _ => serde_json::from_str(text).map(Ok),
+        match (line, self.cut_off.take()) {
+            (Line::Keyframe(keyframe), _) => self.keyframe(*keyframe),
+            (Line::Delta(_), Some(cut_off)) => Err(cut_off),
+            (Line::Delta(delta), None) => self.delta(*delta),
         }
     }
 
@@ -158,7 +153,7 @@ impl Replay {
         // A server that starts begins its numbers anew.
         let expected = self.known.as_ref().map_or(sequence, |known| known.sequence + 1);
         self.summary.missing += sequence.saturating_sub(expected);
-        self.decide(Known { sequence, picture, memory }, now, coins, &plan)
+        self.decide(Known { sequence, picture, memory, plan: None }, now, coins, &plan)
     }
 
     fn delta(&mut self, delta: Delta<Box<RawValue>>) -> Result<Replayed, ReplayError> {
@@ -183,13 +178,16 @@ impl Replay {
         coins: u64,
         recorded: &RawValue,
     ) -> Result<Replayed, ReplayError> {
-        let Known { sequence, picture, memory } = known;
+        let Known { sequence, picture, memory, plan: before } = known;
         let (plan, memory) = decide(&picture, memory, now, &mut Coins::from_seed(coins));
-        self.known = Some(Known { sequence, picture, memory });
         self.summary.decisions += 1;
         let line = self.summary.lines;
-        let replayed = serde_json::to_string(&plan)
-            .map_err(|error| ReplayError::Unwritable { line, what: error.to_string() })?;
+        let replayed = match before {
+            None => serde_json::to_string(&plan),
+            Some(before) => serde_json::to_string(&PlanChange::between(&before, &plan)),
+        };
+        self.known = Some(Known { sequence, picture, memory, plan: Some(plan) });
+        let replayed = replayed.map_err(|error| ReplayError::Unwritable { line, what: error.to_string() })?;
         if replayed == recorded.get() {
             return Ok(Replayed::Same);
         }
@@ -205,8 +203,19 @@ impl Replay {
     }
 }
 
-fn malformed(line: u64, error: &serde_json::Error) -> ReplayError {
-    ReplayError::Malformed { line, column: error.column(), what: error.to_string() }
+/// The format first, as a line of another may not be readable at all.
+fn read(line: u64, text: &str) -> Result<Written, Unread> {
+    let unread = |error: serde_json::Error| {
+        let malformed = ReplayError::Malformed { line, column: error.column(), what: error.to_string() };
+        if error.is_eof() { Unread::CutOff(malformed) } else { Unread::Wrong(malformed) }
+    };
+    let head: Head = serde_json::from_str(text).map_err(unread)?;
+    match head.keyframe {
+        Some(Format { format }) if format != FORMAT => {
+            Err(Unread::Wrong(ReplayError::UnknownFormat { line, found: format }))
+        }
+        _ => serde_json::from_str(text).map_err(unread),
+    }
 }
 
 impl fmt::Display for ReplayError {
