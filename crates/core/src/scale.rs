@@ -133,12 +133,12 @@ pub fn decide(
 ) -> (u32, Why) {
     let since = memory.take_in(load);
     let for_slots = memory.for_slots(load, &since);
-    let (for_cpu, machine_busy) = memory.for_cpu(load, policy);
+    let before = if memory.wanted == 0 { load.running } else { memory.wanted };
+    let before = before.clamp(policy.min, policy.max);
+    let (for_cpu, machine_busy) = memory.for_cpu(load, policy, before);
     let need = for_slots.max(for_cpu);
     memory.note(now, need);
     let bounded = |wanted: u32| balanced(wanted, policy).clamp(policy.min, policy.max);
-    let before = if memory.wanted == 0 { load.running } else { memory.wanted };
-    let before = before.clamp(policy.min, policy.max);
     let lasting = memory.needs.iter().map(|(_, need)| *need).max().unwrap_or(0).max(need);
     let (wanted, what) = if config_changed {
         // What was asked for in so many words is done at once, as far as the load lets it.
@@ -225,16 +225,18 @@ impl Memory {
             self.in_flight_hundredths
         };
         // Each of those would have held a slot for as long as the others did; if none of these ended, for all the time.
+        // They are counted as no more than those: whoever asks again at once is many throttles and one caller.
         let throttled = since.throttled_total();
-        let unserved =
-            (throttled * held).checked_div(since.answered).unwrap_or(u64::MAX).min(throttled * 100);
+        let unserved = (throttled * held).checked_div(since.answered).unwrap_or(u64::MAX);
+        let unserved = unserved.min(throttled * 100).min(held);
         let each = u64::from(load.slots_each.max(1)) * 100;
         let served = (held * 10_000).div_ceil(each * u64::from(CONCURRENCY_TARGET_HUNDREDTHS));
         u32::try_from(served + unserved.div_ceil(each)).unwrap_or(u32::MAX)
     }
 
-    /// Environments that keep CPU within the target; and whether more would be asked for if the machine had any.
-    fn for_cpu(&self, load: &Load, policy: Policy) -> (u32, bool) {
+    /// Environments that keep CPU within the target; and whether more would be asked for if the machine had any. It is
+    /// `before` that are to be had then: while some are being replaced there are more than that.
+    fn for_cpu(&self, load: &Load, policy: Policy, before: u32) -> (u32, bool) {
         if load.ready == 0 || load.cpu_available_millis == 0 {
             return (0, false);
         }
@@ -242,7 +244,7 @@ impl Memory {
         let target = load.cpu_available_millis * u64::from(policy.cpu_target_hundredths);
         let needed = u32::try_from(used.div_ceil(target.max(1))).unwrap_or(u32::MAX);
         if needed > load.ready && !load.machine_has_cpu {
-            return (load.ready, true);
+            return (before.min(load.ready), true);
         }
         (needed, false)
     }
@@ -252,8 +254,9 @@ impl Memory {
             Some((since, most)) if now.seconds_since(*since) < BUCKET_SECONDS => *most = need.max(*most),
             _ => self.needs.push_back((now, need)),
         }
-        let old = |since: PolicyTime| now.seconds_since(since) >= SCALE_IN_AFTER_SECONDS + BUCKET_SECONDS;
-        while self.needs.front().is_some_and(|(since, _)| old(*since)) {
+        // One that is old enough stays, so that the whole of the time is covered however seldom somebody looks.
+        let old = |since: PolicyTime| now.seconds_since(since) >= SCALE_IN_AFTER_SECONDS;
+        while self.needs.get(1).is_some_and(|(since, _)| old(*since)) {
             self.needs.pop_front();
         }
     }

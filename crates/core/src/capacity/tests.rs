@@ -313,6 +313,29 @@ fn deletion_drains_then_removes_and_empty_instances_end() {
 }
 
 #[test]
+fn what_has_just_started_is_not_taken_for_more_load() {
+    let mut world = World::new(400);
+    world.publish("a", 1);
+    world.settle();
+    let used = |cpu_used_millis| EnvironmentSignals {
+        sampled_at: PolicyTime(1),
+        cpu_used_millis,
+        cpu_available_millis: 1_000,
+        ..EnvironmentSignals::default()
+    };
+    world.picture.environments.values_mut().for_each(|environment| environment.signals = used(800));
+    world.settle();
+    assert_eq!(
+        world.running(1),
+        6,
+        "2.4 CPUs at half the use of each, and three of the six not measured yet"
+    );
+    world.picture.environments.values_mut().for_each(|environment| environment.signals = used(400));
+    world.settle();
+    assert_eq!(world.running(1), 6);
+}
+
+#[test]
 fn the_same_picture_gives_the_same_plan() {
     let mut world = World::new(400);
     world.publish("a", 1);

@@ -172,15 +172,19 @@ impl Planner<'_> {
             traffic,
             ..scale::Load::default()
         };
+        let mut measured = 0;
         for (_, member) in self.fleet.members_of(serving.id).filter(|(_, member)| member.is_running()) {
             load.running += 1;
             let Some(seen) = member.seen.filter(|_| member.state == State::Ready) else { continue };
             load.ready += 1;
+            measured += u64::from(seen.signals.cpu_available_millis > 0);
             load.sampled_at = load.sampled_at.max(seen.signals.sampled_at);
             load.in_flight_hundredths += u64::from(seen.signals.in_flight_hundredths);
             load.cpu_used_millis += u64::from(seen.signals.cpu_used_millis);
             load.cpu_available_millis += u64::from(seen.signals.cpu_available_millis);
         }
+        // What has just become ready, and was not measured yet, will have as much as the others.
+        load.cpu_available_millis = load.cpu_available_millis * u64::from(load.ready) / measured.max(1);
         load
     }
 

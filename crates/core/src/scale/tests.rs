@@ -90,6 +90,22 @@ fn five_calls_at_one_each_are_3_then_9_then_3() {
 }
 
 #[test]
+fn callers_that_ask_again_at_once_are_not_taken_for_many() {
+    let mut memory = Memory::default();
+    let policy = Policy { min: 3, max: u32::MAX, cpu_target_hundredths: 5_000, zones: 3 };
+    let load = Load {
+        sampled_at: PolicyTime(SECOND),
+        ready: 3,
+        running: 3,
+        slots_each: 1,
+        in_flight_hundredths: 300,
+        traffic: Traffic { answered: 0, throttled: [1_000, 0, 0, 0] },
+        ..Load::default()
+    };
+    assert_eq!(decide(&load, &mut memory, policy, false, PolicyTime(SECOND)).0, 9);
+}
+
+#[test]
 fn the_unused_part_of_the_target_is_the_headroom() {
     for (target, spike_percent) in [(5_000_u32, 200_u64), (7_000, 142)] {
         let mut version = Version::new(3, 16);
@@ -181,6 +197,13 @@ fn a_machine_without_cpu_is_not_given_more_to_do() {
     };
     let (wanted, why) = decide(&load, &mut memory, policy, false, PolicyTime(SECOND));
     assert_eq!((wanted, why.what), (3, What::MachineBusy));
+    let replacing = Load { ready: 4, running: 4, cpu_available_millis: 2_200, ..load };
+    let (wanted, why) = decide(&replacing, &mut memory, policy, false, PolicyTime(SECOND));
+    assert_eq!(
+        (wanted, why.what),
+        (3, What::MachineBusy),
+        "one more in the place of another is not one more"
+    );
     let idle = Load { machine_has_cpu: true, ..load };
     assert_eq!(decide(&idle, &mut memory, policy, false, PolicyTime(SECOND)).0, 6);
 }
@@ -200,4 +223,22 @@ fn a_changed_config_acts_at_once_down_to_what_the_load_needs() {
     };
     let (wanted, why) = decide(&load, &mut version.memory, version.policy, true, PolicyTime(62 * SECOND));
     assert_eq!((wanted, why.what), (6, What::Config), "two slots held want four, in steps of three");
+}
+
+#[test]
+fn looks_far_apart_keep_it_from_shrinking_no_longer() {
+    for seconds in [1, 59, 61, 120, 400, 1_000] {
+        let (mut memory, mut now) = (Memory::default(), PolicyTime(SECOND));
+        let policy = Policy { min: 3, max: 100, cpu_target_hundredths: 5_000, zones: 3 };
+        let mut load = Load { ready: 9, running: 9, slots_each: 1, sampled_at: now, ..Load::default() };
+        load.in_flight_hundredths = 450;
+        assert_eq!(decide(&load, &mut memory, policy, false, now).0, 9);
+        load.in_flight_hundredths = 0;
+        let mut looked = 0;
+        while decide(&load, &mut memory, policy, false, now).0 == 9 && looked < 10_000 {
+            (now, looked) = (now.plus_seconds(seconds), looked + seconds);
+            load.sampled_at = now;
+        }
+        assert!((900..=960 + 2 * seconds).contains(&looked), "{looked} s, looking every {seconds}");
+    }
 }
