@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use ondol_core::capacity::{
-    Environment, EnvironmentState, Instance, InstanceState, Memory, Picture, Plan, Settings, Step,
+    Environment, EnvironmentState, Instance, InstanceState, Memory, Picture, Plan, Scaling, Settings, Step,
     VersionChange, decide, default_pool,
 };
 use ondol_core::capacity_provider::{CapacityProvider, ProviderState};
@@ -64,6 +64,8 @@ pub struct View {
     pub environments: BTreeMap<EnvironmentId, Environment>,
     /// Why a version has less than it should.
     pub unmet: BTreeMap<VersionKey, Reason>,
+    /// How many environments each version that serves is to have, and why.
+    pub scaling: BTreeMap<VersionKey, Scaling>,
     /// The newest decisions, oldest first.
     pub journal: VecDeque<Decision>,
 }
@@ -401,6 +403,7 @@ impl Control {
         }
         view.environments = environments;
         view.unmet.clone_from(&plan.unmet);
+        view.scaling.clone_from(&plan.scaling);
         for (step, why) in &plan.steps {
             if view.journal.len() == JOURNAL_MAX {
                 view.journal.pop_front();
@@ -453,7 +456,7 @@ fn describe(step: &Step) -> String {
         Step::ActivateProvider { name } => format!("activated capacity provider {name}"),
         Step::RemoveProvider { name } => format!("removed capacity provider {name}"),
         Step::LaunchInstance(instance) => {
-            format!("launched {} {} in {}", instance.instance_type, instance.id, instance.availability_zone)
+            format!("launching {} {} in {}", instance.instance_type, instance.id, instance.availability_zone)
         }
         Step::TerminateInstance { id } => format!("terminated instance {id}"),
         Step::StartEnvironment { id, environment } => {

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use ondol_agent::Containment;
 use ondol_control::View;
-use ondol_core::capacity::{EnvironmentState, Instance, default_pool};
+use ondol_core::capacity::{EnvironmentState, Instance, Scaling, default_pool};
 use ondol_core::capacity_provider::CapacityProvider;
 use ondol_core::function::{Function, FunctionVersion, LastUpdate, VersionKey};
 use ondol_core::identity::{Home, LATEST_PUBLISHED};
@@ -94,6 +94,7 @@ pub fn page(pages: &ServerPages) -> Value {
                     "inFlight": reported.map_or(0, |reported| reported.in_flight),
                     "heldByTimedOutCode": reported.map_or(0, |reported| reported.timed_out),
                     "parkedPolls": reported.map_or(0, |reported| reported.parked_polls),
+                    "refusesFor": reported.and_then(|reported| reported.heat).map(|heat| heat.cause.name()),
                 })
             })
             .collect();
@@ -113,6 +114,7 @@ pub fn page(pages: &ServerPages) -> Value {
             "minExecutionEnvironments": if version.scaling.deactivates() { 0 } else { version.scaling.minimum() },
             "concurrencyEach": version.publication.configuration.concurrency(),
             "executionEnvironments": environments,
+            "scaling": view.scaling.get(&key).map(shown_scaling),
             "invocations": counts.invocations,
             "errors": counts.errors,
             "throttles": throttles,
@@ -160,6 +162,16 @@ pub fn page(pages: &ServerPages) -> Value {
             "why": decision.why,
         })).collect::<Vec<_>>(),
         "notes": notes,
+    })
+}
+
+/// How many execution environments a version is to have, and why.
+fn shown_scaling(scaling: &Scaling) -> Value {
+    json!({
+        "wanted": scaling.wanted,
+        "maxExecutionEnvironments": scaling.max,
+        "why": scaling.why.to_string(),
+        "blocked": scaling.blocked.as_ref().map(|reason| reason.text.clone()),
     })
 }
 
@@ -289,10 +301,21 @@ pub fn text(page: &Value) -> String {
         if !version["reason"].is_null() {
             let _ = writeln!(out, "  {}: {}", word(&version["reasonCode"]), word(&version["reason"]));
         }
+        let scaling = &version["scaling"];
+        if !scaling.is_null() {
+            let _ = writeln!(out, "  wants {}: {}", scaling["wanted"], word(&scaling["why"]));
+        }
+        if !scaling["blocked"].is_null() {
+            let _ = writeln!(out, "  and can't have them: {}", word(&scaling["blocked"]));
+        }
         for environment in list(&version["executionEnvironments"]) {
+            let refuses = match environment["refusesFor"].as_str() {
+                Some(cause) => format!(", takes no more for now: {cause}"),
+                None => String::new(),
+            };
             let _ = writeln!(
                 out,
-                "  {} on {} {}: {} in flight",
+                "  {} on {} {}: {} in flight{refuses}",
                 word(&environment["id"]),
                 word(&environment["instance"]),
                 word(&environment["state"]),
