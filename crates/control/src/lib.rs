@@ -41,6 +41,11 @@ const JOURNAL_MAX: usize = 200;
 /// A plan that could not be carried out whole is made again this soon.
 const RETRY_SECONDS: u64 = 2;
 
+/// Brings an instance up, or says why it can't.
+pub type Launch = Box<dyn Fn(&Instance) -> Result<(), Reason> + Send + Sync>;
+/// What the front end counted of each publication.
+pub type CountedTraffic = Box<dyn Fn() -> BTreeMap<PublicationId, Traffic> + Send + Sync>;
+
 /// What the control loop has to say to the pool of Lambda (default) functions.
 #[derive(Debug, Clone)]
 pub enum PoolOrder {
@@ -93,10 +98,8 @@ pub struct Control {
     pub views: watch::Sender<Arc<View>>,
     pub coins: Coins,
     pub settings: Settings,
-    /// Brings an instance up, or says why it can't.
-    pub launch: Box<dyn Fn(&Instance) -> Result<(), Reason> + Send + Sync>,
-    /// What the front end counted of each publication.
-    pub traffic: Box<dyn Fn() -> BTreeMap<PublicationId, Traffic> + Send + Sync>,
+    pub launch: Launch,
+    pub traffic: CountedTraffic,
     pub epoch: u64,
     pub logs: LogSender,
 }

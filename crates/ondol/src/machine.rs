@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use ondol_control::MachineFacts;
-use ondol_core::capacity::{Instance, default_pool as default_pool_id};
+use ondol_control::{Launch, MachineFacts};
+use ondol_core::capacity::default_pool as default_pool_id;
 use ondol_core::function::{Architecture, Reason};
 use ondol_core::signals::MachineSignals;
 use ondol_protocol::assignment::InstanceShare;
@@ -43,10 +43,7 @@ pub fn facts(runtime_dir: PathBuf, any_architecture: bool) -> impl Fn() -> Machi
 
 /// Brings instances up. Here they are shares of this one machine: there is nothing to wait for, and a limit on how
 /// many it is shared out to.
-pub fn launches(
-    store: Store,
-    instances_max: u32,
-) -> Box<dyn Fn(&Instance) -> Result<(), Reason> + Send + Sync> {
+pub fn launches(store: Store, instances_max: u32) -> Launch {
     Box::new(move |_| {
         let instances_max = instances_max as usize;
         if store.scan(keys::INSTANCES, None, instances_max).len() < instances_max {
