@@ -66,8 +66,7 @@ def test_cpu_scales_out_to_the_target_where_the_machine_has_any_left():
         # As many loops as take all CPUs there are.
         load.payload = {"cpu": 1.0}
         load.start(5)
-        watch.until("busy", lambda look: NO_CPU_LEFT in look.why or look.wanted == 4, "a machine without CPU")
-        watch.until("busy", lambda look: NO_CPU_LEFT in look.why or "allows no more" in look.why, "the word of it")
+        watch.until("busy", lambda look: NO_CPU_LEFT in look.why, "a machine without CPU")
         assert all(1 <= len(look.ready) <= 4 for look in watch.of("busy", start))
 
 

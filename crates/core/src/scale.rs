@@ -154,7 +154,7 @@ pub fn decide(
         } else {
             (before, What::Waiting)
         }
-    } else if balanced(need, policy) > policy.max {
+    } else if need > policy.max {
         (policy.max, What::Max)
     } else {
         (before, if machine_busy { What::MachineBusy } else { What::Steady })

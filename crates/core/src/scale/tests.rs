@@ -179,6 +179,14 @@ fn bounds_hold_and_equal_bounds_are_fixed() {
     assert_eq!(version.why.unwrap().what, What::Max);
     version.policy.max = 5;
     assert_eq!(version.minutes(1, 5_000), 5, "a bound breaks the steps");
+    let mut enough = Version::new(4, 1);
+    enough.policy.max = 4;
+    assert_eq!(enough.minutes(1, 200), 4);
+    assert_eq!(
+        enough.why.unwrap().what,
+        What::Steady,
+        "it has what it needs, though that is not one in each zone"
+    );
 }
 
 #[test]
