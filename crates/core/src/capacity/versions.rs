@@ -221,9 +221,11 @@ impl Planner<'_> {
         self.drain(&running, why);
     }
 
-    /// At the cap nothing can be launched beside an instance that is to be replaced: it is drained first.
+    /// At the cap nothing can be launched beside an instance that is to be replaced: it is drained first, and not
+    /// before all others are ready, so that no second one goes while those in place of the first one start.
     fn replace_at_cap(&mut self, publication: &Publication, shortage: &Shortage) {
-        if shortage.is_at_cap {
+        let count = self.count(publication.id);
+        if shortage.is_at_cap && count.ready >= count.staying + count.leaving {
             let why = "its instance is being replaced, and MaxVCpuCount leaves no room for another beside it: it is drained first";
             self.drain_on_leaving(publication.id, usize::MAX, why);
         }
