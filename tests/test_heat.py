@@ -40,6 +40,8 @@ def handler(event, context):
         hold(event["hold"], event["s"])
     if "fill" in event:
         fill(event["fill"], event["s"])
+    if "fill" not in event and "hold" not in event:
+        time.sleep(event.get("s", 0))
     return os.environ["AWS_LAMBDA_LOG_STREAM_NAME"]
 """
 }
@@ -113,6 +115,25 @@ def test_out_of_memory_or_disk_it_takes_nothing_until_it_can(cause, what):
         watch.until("full", lambda look: not look.refusing(cause), "both to have some again")
         assert [once(server, "full", {})[0] for _ in range(6)] == ["ok"] * 6
         assert server.version_status("full")["throttles"] == {cause: 1}
+
+
+def test_what_takes_nothing_is_passed_over_and_made_up_for():
+    with serving() as (server, watch):
+        server.deploy("half", FULL, concurrency=2, Timeout=30)
+        bounds(server, "half", 6, 6)
+        watch.until_ready("half", 6)
+        for number in (1, 2, 3):
+            assert once(server, "half", {"fill": 508, "s": 40})[0] == "ok"
+            watch.until("half", lambda look: len(look.refusing("disk")) == number, f"{number} with full disks")
+        with Load(server, "half") as load:
+            load.start(3).goes_well(300)
+        assert load.failed() == []
+        watch.until("half", lambda look: "beside 3 out of memory or disk" in look.why, "the word of it")
+        bounds(server, "half", 6, 12)
+        with Load(server, "half", {"s": 1}) as load:
+            # Two thirds of the slots that are left; others have to come for those that are not.
+            load.start(4)
+            watch.until("half", lambda look: look.wanted > 6, "more than six")
 
 
 @pytest.mark.parametrize("function", ["answers", "computes"])

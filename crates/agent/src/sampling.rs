@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use ondol_core::gate::ThrottleCause;
 use ondol_core::signals::{EnvironmentSignals, Heat, Limits, MachineSignals, heat};
 use ondol_core::time::WallTime;
 use ondol_launcher::cgroup::{self, Usage};
@@ -73,6 +74,11 @@ impl Sampler {
 
     pub fn heat(&self) -> Option<Heat> {
         self.heat
+    }
+
+    /// Why it takes nothing at all for now, if it does not.
+    pub fn takes_nothing(&self) -> Option<ThrottleCause> {
+        self.heat.filter(|heat| heat.in_flight_max == 0).map(|heat| heat.cause)
     }
 
     fn scratch_used_mib(&mut self, group: Option<&str>) -> u32 {

@@ -72,6 +72,8 @@ pub struct Load {
     pub machine_has_cpu: bool,
     /// Environments that are ready or starting.
     pub running: u32,
+    /// Of them, those that are out of memory or disk and take nothing; they are not among the ready ones.
+    pub refusing: u32,
     pub traffic: Traffic,
 }
 
@@ -103,6 +105,8 @@ pub struct Why {
     pub cpu_target_hundredths: u32,
     /// Invocations that found no slot since the decision before.
     pub throttled: u32,
+    /// Environments that are out of memory or disk and take nothing.
+    pub refusing: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -136,7 +140,7 @@ pub fn decide(
     let before = if memory.wanted == 0 { load.running } else { memory.wanted };
     let before = before.clamp(policy.min, policy.max);
     let (for_cpu, machine_busy) = memory.for_cpu(load, policy, before);
-    let need = for_slots.max(for_cpu);
+    let need = for_slots.max(for_cpu) + load.refusing;
     memory.note(now, need);
     let bounded = |wanted: u32| balanced(wanted, policy).clamp(policy.min, policy.max);
     let lasting = memory.needs.iter().map(|(_, need)| *need).max().unwrap_or(0).max(need);
@@ -174,6 +178,7 @@ pub fn decide(
         cpu_used_hundredths: part(memory.cpu_used_millis, load.cpu_available_millis),
         cpu_target_hundredths: policy.cpu_target_hundredths,
         throttled: u32::try_from(since.throttled_total()).unwrap_or(u32::MAX),
+        refusing: load.refusing,
     };
     (wanted, why)
 }
@@ -228,8 +233,8 @@ impl Memory {
         // They are counted as no more than those: whoever asks again at once is many throttles and one caller.
         let throttled = since.throttled_total();
         let unserved = (throttled * held).checked_div(since.answered).unwrap_or(u64::MAX);
-        let unserved = unserved.min(throttled * 100).min(held);
         let each = u64::from(load.slots_each.max(1)) * 100;
+        let unserved = unserved.min(throttled * 100).min(held.max(each));
         let served = (held * 10_000).div_ceil(each * u64::from(CONCURRENCY_TARGET_HUNDREDTHS));
         u32::try_from(served + unserved.div_ceil(each)).unwrap_or(u32::MAX)
     }
@@ -280,6 +285,9 @@ impl fmt::Display for Why {
             write!(f, ", {} invocations found no slot", self.throttled)?;
         }
         write!(f, ": that needs {} by slots and {} by CPU", self.for_slots, self.for_cpu)?;
+        if self.refusing > 0 {
+            write!(f, ", beside {} out of memory or disk", self.refusing)?;
+        }
         f.write_str(match self.what {
             What::Steady => "",
             What::Out { .. } => "; more are started at once",

@@ -2,7 +2,7 @@
 
 use crate::function::{FunctionVersion, LastUpdate, Publication, Reason, VersionState};
 use crate::scale;
-use crate::signals::Traffic;
+use crate::signals::{Limits, Traffic, heat};
 
 use super::environments::Shortage;
 use super::fleet::State;
@@ -172,10 +172,15 @@ impl Planner<'_> {
             traffic,
             ..scale::Load::default()
         };
+        let limits = Limits::of(&serving.configuration);
         let mut measured = 0;
         for (_, member) in self.fleet.members_of(serving.id).filter(|(_, member)| member.is_running()) {
             load.running += 1;
             let Some(seen) = member.seen.filter(|_| member.state == State::Ready) else { continue };
+            if heat(&seen.signals, limits, None).is_some_and(|heat| heat.in_flight_max == 0) {
+                load.refusing += 1;
+                continue;
+            }
             load.ready += 1;
             measured += u64::from(seen.signals.cpu_available_millis > 0);
             load.sampled_at = load.sampled_at.max(seen.signals.sampled_at);

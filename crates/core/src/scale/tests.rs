@@ -47,6 +47,7 @@ impl Version {
             cpu_available_millis: u64::from(self.running) * 1_000,
             machine_has_cpu: true,
             running: self.running,
+            refusing: 0,
             traffic: self.traffic,
         };
         let now = PolicyTime(self.seconds * SECOND);
@@ -103,6 +104,19 @@ fn callers_that_ask_again_at_once_are_not_taken_for_many() {
         ..Load::default()
     };
     assert_eq!(decide(&load, &mut memory, policy, false, PolicyTime(SECOND)).0, 9);
+}
+
+#[test]
+fn what_is_out_of_memory_or_disk_is_made_up_for() {
+    let mut memory = Memory::default();
+    let policy = Policy { min: 3, max: u32::MAX, cpu_target_hundredths: 5_000, zones: 3 };
+    let mut load =
+        Load { sampled_at: PolicyTime(SECOND), running: 3, refusing: 3, slots_each: 16, ..Load::default() };
+    let (wanted, why) = decide(&load, &mut memory, policy, false, PolicyTime(SECOND));
+    assert_eq!((wanted, why.what), (3, What::Steady), "nobody asks for more");
+    load.traffic.throttled = [0, 0, 5, 0];
+    let (wanted, why) = decide(&load, &mut memory, policy, false, PolicyTime(SECOND));
+    assert_eq!(wanted, 6, "{why}");
 }
 
 #[test]
