@@ -161,6 +161,16 @@ class Watch:
     def fewest_ready(self, name, since=0):
         return min(len(look.ready) for look in self.of(name, since))
 
+    def zones_differ(self, name):
+        """By how many environments that run or start a zone had more than another, at most."""
+        zone_of = {i["id"]: i["availabilityZone"] for instances in self.instances for i in instances.values()}
+        most = 0
+        for look in self.of(name):
+            counts = Counter(dict.fromkeys(zone_of.values(), 0))
+            counts.update(zone_of[e["instance"]] for e in look.environments if e["state"] in ("Ready", "Starting"))
+            most = max(most, max(counts.values()) - min(counts.values()))
+        return most
+
     def wanted(self, name, since=0):
         """What it wanted, one number for each change."""
         numbers = [look.wanted for look in self.of(name, since) if look.wanted is not None]
