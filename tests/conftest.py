@@ -13,6 +13,7 @@ import subprocess
 import tempfile
 import time
 import zipfile
+from contextlib import contextmanager
 from pathlib import Path
 
 import boto3
@@ -216,3 +217,18 @@ EXAMPLES = {
         8,
     ),
 }
+
+
+@pytest.fixture
+def numbers(record_property):
+    """Notes how long something took; nothing is asserted about it. `pytest -s` shows it."""
+
+    @contextmanager
+    def noted(what):
+        start = time.monotonic()
+        yield
+        seconds = round(time.monotonic() - start, 2)
+        record_property(what, seconds)
+        print(f"{what}: {seconds} s")
+
+    return noted

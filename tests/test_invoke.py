@@ -8,6 +8,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from conftest import EXAMPLES, LATEST_PUBLISHED, wait_until
+from load import bounds
 
 
 def many(server, name, count, make=lambda i: {"tag": i}):
@@ -31,6 +32,7 @@ def test_as_many_at_once_as_the_environments_hold_and_no_more(server, runtime):
     handler, files, each = EXAMPLES[runtime]
     name = "limit-" + runtime.replace(".", "-")
     server.deploy(name, files, runtime=runtime, handler=handler, concurrency=each, Timeout=20)
+    bounds(server, name, 3, 3)
     wait_until(lambda: len(server.ready(name)) == 3, "three environments")
     holds = 3 * each
 
@@ -52,9 +54,7 @@ def test_as_many_at_once_as_the_environments_hold_and_no_more(server, runtime):
 def test_one_timeout_among_many_takes_nothing_from_the_others(server):
     code = "import time\ndef handler(event, context):\n    time.sleep(event['s'])\n    return event['s']\n"
     server.deploy("timeout", {"app.py": code}, concurrency=8, Timeout=2)
-    server.client.put_function_scaling_config(
-        FunctionName="timeout", Qualifier=LATEST_PUBLISHED, FunctionScalingConfig={"MinExecutionEnvironments": 1, "MaxExecutionEnvironments": 1}
-    )
+    bounds(server, "timeout", 1, 1)
     wait_until(lambda: len(server.ready("timeout")) == 1, "one environment")
     outcomes = many(server, "timeout", 8, lambda i: {"s": 4 if i == 3 else 0.5})
     assert [kind for kind, _ in outcomes] == ["ok"] * 3 + ["error"] + ["ok"] * 4
@@ -79,6 +79,7 @@ def handler(event, context):
     return os.environ["AWS_LAMBDA_LOG_STREAM_NAME"]
 """
     server.deploy("crash", {"app.py": code}, concurrency=4, Timeout=10)
+    bounds(server, "crash", 3, 3)
     before = set(wait_until(lambda: len(e := server.ready("crash")) == 3 and e, "three environments"))
     outcomes = many(server, "crash", 12, lambda i: {"crash": i == 0})
     assert [kind for kind, _ in outcomes].count("error") == 4, outcomes
@@ -221,6 +222,7 @@ def test_several_invoke_threads_share_what_runs():
         handler, files, each = EXAMPLES["provided.al2023"]
         for name in ("hop-a", "hop-b"):
             server.deploy(name, files, runtime="provided.al2023", handler=handler, concurrency=each, Timeout=20)
+            bounds(server, name, 3, 3)
         for name in ("hop-a", "hop-b"):
             wait_until(lambda: len(server.ready(name)) == 3, "three environments")
             assert [kind for kind, _ in many(server, name, 3 * each)] == ["ok"] * 3 * each

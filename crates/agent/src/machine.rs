@@ -243,18 +243,21 @@ impl Machine {
     /// Looks at what the machine and every environment that serves use.
     fn sample(&mut self) {
         self.report.machine = self.sampler.look();
+        let mut changed = Vec::new();
         for (id, live) in &mut self.live {
             let function = &live.assignment.publication.configuration;
             // On demand an environment has one request at a time, and nobody chooses between them.
             if matches!(live.phase, Phase::Ready) && !function.is_on_demand() {
-                let limits = Limits {
-                    cpu_millis: u32::try_from(function.cpu_millis()).unwrap_or(u32::MAX),
-                    memory_mib: function.memory_size_mib,
-                    disk_mib: function.ephemeral_storage_mib,
-                };
+                let limits = Limits::of(function);
                 let group = self.configuration.group(*id, &live.assignment);
+                let before = live.sampler.takes_nothing();
                 live.sampler.look(&live.gauge, group.as_deref(), limits, &self.report.machine);
+                let cause = live.sampler.takes_nothing();
+                changed.extend((cause != before).then_some((*id, cause)));
             }
+        }
+        for (environment, cause) in changed {
+            self.command(environment, ShardCommand::Hot { environment, cause });
         }
     }
 

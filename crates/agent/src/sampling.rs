@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use ondol_core::gate::ThrottleCause;
 use ondol_core::signals::{EnvironmentSignals, Heat, Limits, MachineSignals, heat};
 use ondol_core::time::WallTime;
 use ondol_launcher::cgroup::{self, Usage};
@@ -13,6 +14,9 @@ use ondol_observe::clock;
 use crate::gauge::Gauge;
 
 const MIB: u64 = 1 << 20;
+/// This part of its own limit an environment can always have, however busy others keep the machine: what uses next to
+/// nothing of a machine without idle CPU is not held back by that.
+const CPU_AT_LEAST_PERCENT: u32 = 10;
 
 /// An environment's counters as they were at the last look.
 #[derive(Debug)]
@@ -59,7 +63,7 @@ impl Sampler {
             in_flight_hundredths: part(busy_micros.saturating_sub(before.busy_micros), 100),
             in_flight_peak: u32::try_from(peak).unwrap_or(u32::MAX),
             cpu_used_millis,
-            cpu_available_millis: if group.is_some() { limits.cpu_millis.min(could_have) } else { 0 },
+            cpu_available_millis: if group.is_some() { available(limits.cpu_millis, could_have) } else { 0 },
             memory_used_mib: u32::try_from(memory_bytes / MIB).unwrap_or(u32::MAX),
             disk_used_mib: self.scratch_used_mib(group),
             refusals: gauge.refusals.load(Ordering::Relaxed),
@@ -70,6 +74,11 @@ impl Sampler {
 
     pub fn heat(&self) -> Option<Heat> {
         self.heat
+    }
+
+    /// Why it takes nothing at all for now, if it does not.
+    pub fn takes_nothing(&self) -> Option<ThrottleCause> {
+        self.heat.filter(|heat| heat.in_flight_max == 0).map(|heat| heat.cause)
     }
 
     fn scratch_used_mib(&mut self, group: Option<&str>) -> u32 {
@@ -91,6 +100,10 @@ impl Sampler {
             }
         }
     }
+}
+
+fn available(limit_millis: u32, could_have_millis: u32) -> u32 {
+    could_have_millis.max(limit_millis / 100 * CPU_AT_LEAST_PERCENT).min(limit_millis)
 }
 
 /// The sampling of the machine.
@@ -128,6 +141,14 @@ fn available_mib(meminfo: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn next_to_nothing_is_not_all_there_is() {
+        assert_eq!(
+            [0, 99, 400, 3_000].map(|could_have| available(1_000, could_have)),
+            [100, 100, 400, 1_000]
+        );
+    }
 
     #[test]
     fn the_machine_is_read() {

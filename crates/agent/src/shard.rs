@@ -31,6 +31,11 @@ pub enum ShardCommand {
     Drain {
         environment: EnvironmentId,
     },
+    /// It takes nothing for now, and why; none when it takes invocations again.
+    Hot {
+        environment: EnvironmentId,
+        cause: Option<ThrottleCause>,
+    },
     /// One of the processes of an environment with extensions ended, and the others go on.
     ProcessEnded {
         environment: EnvironmentId,
@@ -132,6 +137,7 @@ impl Environments {
                         host.drain();
                     }
                 }
+                ShardCommand::Hot { environment, cause } => gate(GateEvent::Hot { environment, cause }),
                 ShardCommand::ProcessEnded { environment, process, exit } => {
                     if let Some(host) = self.host(environment) {
                         host.process_ended(&process, &exit);

@@ -124,7 +124,7 @@ fn describe(step: &Step) -> String {
         Step::ActivateProvider { name } => format!("activated capacity provider {name}"),
         Step::RemoveProvider { name } => format!("removed capacity provider {name}"),
         Step::LaunchInstance(instance) => {
-            format!("launched {} {} in {}", instance.instance_type, instance.id, instance.availability_zone)
+            format!("launching {} {} in {}", instance.instance_type, instance.id, instance.availability_zone)
         }
         Step::TerminateInstance { id } => format!("terminated instance {id}"),
         Step::StartEnvironment { id, environment } => {
@@ -175,6 +175,7 @@ mod tests {
             cpu_used_hundredths: 0,
             cpu_target_hundredths: 5_000,
             throttled,
+            refusing: 0,
         };
         let scaling = Scaling { wanted, running: 1, ready: 1, min: 1, max: None, blocked: None, why };
         let key = VersionKey { function: "f".into(), version: "1".into() };

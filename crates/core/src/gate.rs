@@ -4,7 +4,8 @@
 //! back; the agent has the last word. Saturated means throttled at once, as on AWS.
 //!
 //! Environments with a free slot stand before those without in their zone's list, so that an admission looks at a
-//! few of them however many there are.
+//! few of them however many there are. Those that take nothing for now, being out of memory or disk, stand with the
+//! latter: with nothing in flight they would be the first choice of every invocation.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -58,6 +59,11 @@ pub enum Event {
     SlotReleased {
         environment: EnvironmentId,
     },
+    /// It takes nothing for now, whatever slots it has, and why; none when it takes invocations again.
+    Hot {
+        environment: EnvironmentId,
+        cause: Option<ThrottleCause>,
+    },
 }
 
 #[derive(Debug)]
@@ -66,9 +72,16 @@ struct View {
     publication: PublicationId,
     limit: u32,
     in_flight: u32,
+    hot: Option<ThrottleCause>,
     /// Which of its publication's zones it is in, and its place in that zone's list.
     zone: usize,
     place: usize,
+}
+
+impl View {
+    fn is_free(&self) -> bool {
+        self.in_flight < self.limit && self.hot.is_none()
+    }
 }
 
 /// The environments of one publication in one zone: those with a free slot first.
@@ -84,6 +97,16 @@ struct Group {
     zones: Vec<Zone>,
     in_flight: u32,
     slots: u32,
+    /// Environments that take nothing, by cause.
+    hot: [u32; ThrottleCause::ALL.len()],
+}
+
+impl Group {
+    /// Why nothing of it takes an invocation.
+    fn saturation(&self) -> ThrottleCause {
+        let is_there = |cause: &ThrottleCause| self.hot[*cause as usize] > 0;
+        ThrottleCause::ALL.into_iter().rev().find(is_there).unwrap_or(ThrottleCause::Concurrency)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -109,6 +132,11 @@ impl Gate {
                     self.count(number, view.in_flight - 1);
                 }
             }
+            Event::Hot { environment, cause } => {
+                if let Some(&number) = self.numbers.get(environment) {
+                    self.heat(number, *cause);
+                }
+            }
         }
     }
 
@@ -125,7 +153,7 @@ impl Gate {
             self.pick(std::slice::from_ref(&group.zones[self.views[*number].zone]), tried, coins)
         });
         let picked = same_zone.or_else(|| self.pick(&group.zones, tried, coins));
-        let number = picked.ok_or(ThrottleCause::Concurrency)?;
+        let number = picked.ok_or_else(|| group.saturation())?;
         self.count(number, self.views[number].in_flight + 1);
         Ok(self.views[number].environment)
     }
@@ -171,7 +199,7 @@ impl Gate {
         });
         group.slots += limit;
         let place = group.zones[zone].members.len();
-        let view = View { environment, publication, limit, in_flight: 0, zone, place };
+        let view = View { environment, publication, limit, in_flight: 0, hot: None, zone, place };
         let number = match self.vacant.pop() {
             Some(number) => {
                 self.views[number] = view;
@@ -191,6 +219,7 @@ impl Gate {
 
     fn remove(&mut self, environment: EnvironmentId) {
         let Some(number) = self.numbers.remove(&environment) else { return };
+        self.heat(number, None);
         self.occupy(number);
         let View { publication, zone, place, limit, in_flight, .. } = self.views[number];
         let Some(group) = self.groups.get_mut(&publication) else { return };
@@ -209,12 +238,28 @@ impl Gate {
 
     fn count(&mut self, number: usize, in_flight: u32) {
         let view = &mut self.views[number];
-        let (was_free, is_free) = (view.in_flight < view.limit, in_flight < view.limit);
+        let was_free = view.is_free();
         let before = std::mem::replace(&mut view.in_flight, in_flight);
         if let Some(group) = self.groups.get_mut(&view.publication) {
             group.in_flight = group.in_flight - before + in_flight;
         }
-        match (was_free, is_free) {
+        self.place(number, was_free);
+    }
+
+    fn heat(&mut self, number: usize, cause: Option<ThrottleCause>) {
+        let view = &mut self.views[number];
+        let was_free = view.is_free();
+        let before = std::mem::replace(&mut view.hot, cause);
+        if let Some(group) = self.groups.get_mut(&view.publication) {
+            before.into_iter().for_each(|cause| group.hot[cause as usize] -= 1);
+            cause.into_iter().for_each(|cause| group.hot[cause as usize] += 1);
+        }
+        self.place(number, was_free);
+    }
+
+    /// Moves it to the side of its zone's list where it belongs now.
+    fn place(&mut self, number: usize, was_free: bool) {
+        match (was_free, self.views[number].is_free()) {
             (false, true) => self.free(number),
             (true, false) => self.occupy(number),
             _ => {}
@@ -257,26 +302,25 @@ impl Gate {
         let mut listed = 0;
         for (publication, group) in &self.groups {
             let (mut in_flight, mut slots) = (0, 0);
+            let mut hot = [0; ThrottleCause::ALL.len()];
             for (which, zone) in group.zones.iter().enumerate() {
                 for (place, number) in zone.members.iter().enumerate() {
                     let view = &self.views[*number];
                     let id = view.environment;
                     assert!(view.in_flight <= view.limit, "{id} is over its limit");
+                    view.hot.into_iter().for_each(|cause| hot[cause as usize] += 1);
                     assert_eq!(
                         (view.publication, view.zone, view.place),
                         (*publication, which, place),
                         "{id}"
                     );
-                    assert_eq!(
-                        place < zone.free,
-                        view.in_flight < view.limit,
-                        "{id} stands on the wrong side"
-                    );
+                    assert_eq!(place < zone.free, view.is_free(), "{id} stands on the wrong side");
                     assert_eq!(self.numbers.get(&id), Some(number), "{id} is known by its number");
                     (in_flight, slots, listed) = (in_flight + view.in_flight, slots + view.limit, listed + 1);
                 }
             }
             assert_eq!((group.in_flight, group.slots), (in_flight, slots), "{publication} is counted right");
+            assert_eq!(group.hot, hot, "{publication}: what is hot is counted right");
         }
         assert_eq!(listed, self.numbers.len(), "every environment is listed once");
     }
@@ -344,6 +388,25 @@ mod tests {
     }
 
     #[test]
+    fn what_takes_nothing_is_passed_over_and_named_when_there_is_nothing_else() {
+        let (mut gate, mut coins) = (gate(4, 2), Coins::from_seed(4));
+        let hot = |id, cause| Event::Hot { environment: EnvironmentId(id), cause };
+        (0..3).for_each(|id| gate.handle(&hot(id, Some(ThrottleCause::Memory))));
+        for _ in 0..2 {
+            assert_eq!(gate.admit(P, &[], &mut coins), Ok(EnvironmentId(3)));
+        }
+        assert_eq!(gate.admit(P, &[], &mut coins), Err(ThrottleCause::Memory));
+        gate.check();
+        gate.handle(&hot(1, Some(ThrottleCause::Disk)));
+        assert_eq!(gate.admit(P, &[], &mut coins), Err(ThrottleCause::Disk));
+        gate.handle(&hot(1, None));
+        assert_eq!(gate.admit(P, &[], &mut coins), Ok(EnvironmentId(1)));
+        (0..3).for_each(|id| gate.handle(&Event::Closed { environment: EnvironmentId(id) }));
+        assert_eq!(gate.admit(P, &[], &mut coins), Err(ThrottleCause::Concurrency));
+        gate.check();
+    }
+
+    #[test]
     fn load_spreads() {
         let (mut gate, mut coins) = (gate(4, 100), Coins::from_seed(3));
         let mut counts = [0; 4];
@@ -360,7 +423,7 @@ mod tests {
             let mut in_flight: BTreeMap<EnvironmentId, u32> = BTreeMap::new();
             for _ in 0..200 {
                 let id = EnvironmentId(coins.below(8) as u128);
-                match coins.below(5) {
+                match coins.below(6) {
                     0 => {
                         let zone = ["a", "b", "c"][coins.below(3)];
                         gate.handle(&ready(id.0, zone, 1 + coins.below(3) as u32));
@@ -371,6 +434,10 @@ mod tests {
                         in_flight.remove(&id);
                     }
                     2 => {
+                        let cause = [None, Some(ThrottleCause::Memory), Some(ThrottleCause::Disk)];
+                        gate.handle(&Event::Hot { environment: id, cause: cause[coins.below(3)] });
+                    }
+                    3 => {
                         gate.handle(&Event::SlotReleased { environment: id });
                         if let Some(count) = in_flight.get_mut(&id) {
                             *count = count.saturating_sub(1);

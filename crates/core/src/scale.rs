@@ -72,6 +72,8 @@ pub struct Load {
     pub machine_has_cpu: bool,
     /// Environments that are ready or starting.
     pub running: u32,
+    /// Of them, those that are out of memory or disk and take nothing; they are not among the ready ones.
+    pub refusing: u32,
     pub traffic: Traffic,
 }
 
@@ -103,6 +105,8 @@ pub struct Why {
     pub cpu_target_hundredths: u32,
     /// Invocations that found no slot since the decision before.
     pub throttled: u32,
+    /// Environments that are out of memory or disk and take nothing.
+    pub refusing: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -133,12 +137,12 @@ pub fn decide(
 ) -> (u32, Why) {
     let since = memory.take_in(load);
     let for_slots = memory.for_slots(load, &since);
-    let (for_cpu, machine_busy) = memory.for_cpu(load, policy);
-    let need = for_slots.max(for_cpu);
-    memory.note(now, need);
-    let bounded = |wanted: u32| balanced(wanted, policy).clamp(policy.min, policy.max);
     let before = if memory.wanted == 0 { load.running } else { memory.wanted };
     let before = before.clamp(policy.min, policy.max);
+    let (for_cpu, machine_busy) = memory.for_cpu(load, policy, before);
+    let need = for_slots.max(for_cpu) + load.refusing;
+    memory.note(now, need);
+    let bounded = |wanted: u32| balanced(wanted, policy).clamp(policy.min, policy.max);
     let lasting = memory.needs.iter().map(|(_, need)| *need).max().unwrap_or(0).max(need);
     let (wanted, what) = if config_changed {
         // What was asked for in so many words is done at once, as far as the load lets it.
@@ -154,7 +158,7 @@ pub fn decide(
         } else {
             (before, What::Waiting)
         }
-    } else if balanced(need, policy) > policy.max {
+    } else if need > policy.max {
         (policy.max, What::Max)
     } else {
         (before, if machine_busy { What::MachineBusy } else { What::Steady })
@@ -174,6 +178,7 @@ pub fn decide(
         cpu_used_hundredths: part(memory.cpu_used_millis, load.cpu_available_millis),
         cpu_target_hundredths: policy.cpu_target_hundredths,
         throttled: u32::try_from(since.throttled_total()).unwrap_or(u32::MAX),
+        refusing: load.refusing,
     };
     (wanted, why)
 }
@@ -225,16 +230,18 @@ impl Memory {
             self.in_flight_hundredths
         };
         // Each of those would have held a slot for as long as the others did; if none of these ended, for all the time.
+        // They are counted as no more than those: whoever asks again at once is many throttles and one caller.
         let throttled = since.throttled_total();
-        let unserved =
-            (throttled * held).checked_div(since.answered).unwrap_or(u64::MAX).min(throttled * 100);
+        let unserved = (throttled * held).checked_div(since.answered).unwrap_or(u64::MAX);
         let each = u64::from(load.slots_each.max(1)) * 100;
+        let unserved = unserved.min(throttled * 100).min(held.max(each));
         let served = (held * 10_000).div_ceil(each * u64::from(CONCURRENCY_TARGET_HUNDREDTHS));
         u32::try_from(served + unserved.div_ceil(each)).unwrap_or(u32::MAX)
     }
 
-    /// Environments that keep CPU within the target; and whether more would be asked for if the machine had any.
-    fn for_cpu(&self, load: &Load, policy: Policy) -> (u32, bool) {
+    /// Environments that keep CPU within the target; and whether more would be asked for if the machine had any. It is
+    /// `before` that are to be had then: while some are being replaced there are more than that.
+    fn for_cpu(&self, load: &Load, policy: Policy, before: u32) -> (u32, bool) {
         if load.ready == 0 || load.cpu_available_millis == 0 {
             return (0, false);
         }
@@ -242,7 +249,7 @@ impl Memory {
         let target = load.cpu_available_millis * u64::from(policy.cpu_target_hundredths);
         let needed = u32::try_from(used.div_ceil(target.max(1))).unwrap_or(u32::MAX);
         if needed > load.ready && !load.machine_has_cpu {
-            return (load.ready, true);
+            return (before.min(load.ready), true);
         }
         (needed, false)
     }
@@ -252,8 +259,9 @@ impl Memory {
             Some((since, most)) if now.seconds_since(*since) < BUCKET_SECONDS => *most = need.max(*most),
             _ => self.needs.push_back((now, need)),
         }
-        let old = |since: PolicyTime| now.seconds_since(since) >= SCALE_IN_AFTER_SECONDS + BUCKET_SECONDS;
-        while self.needs.front().is_some_and(|(since, _)| old(*since)) {
+        // One that is old enough stays, so that the whole of the time is covered however seldom somebody looks.
+        let old = |since: PolicyTime| now.seconds_since(since) >= SCALE_IN_AFTER_SECONDS;
+        while self.needs.get(1).is_some_and(|(since, _)| old(*since)) {
             self.needs.pop_front();
         }
     }
@@ -277,6 +285,9 @@ impl fmt::Display for Why {
             write!(f, ", {} invocations found no slot", self.throttled)?;
         }
         write!(f, ": that needs {} by slots and {} by CPU", self.for_slots, self.for_cpu)?;
+        if self.refusing > 0 {
+            write!(f, ", beside {} out of memory or disk", self.refusing)?;
+        }
         f.write_str(match self.what {
             What::Steady => "",
             What::Out { .. } => "; more are started at once",

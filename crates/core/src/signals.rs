@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::function::FunctionConfiguration;
 use crate::gate::ThrottleCause;
 use crate::time::PolicyTime;
 
@@ -65,6 +66,16 @@ pub struct Limits {
     pub cpu_millis: u32,
     pub memory_mib: u32,
     pub disk_mib: u32,
+}
+
+impl Limits {
+    pub fn of(function: &FunctionConfiguration) -> Self {
+        Self {
+            cpu_millis: u32::try_from(function.cpu_millis()).unwrap_or(u32::MAX),
+            memory_mib: function.memory_size_mib,
+            disk_mib: function.ephemeral_storage_mib,
+        }
+    }
 }
 
 /// Shares at which an environment is too hot, and at which it is cool again, in percent. What AWS's agents use is not

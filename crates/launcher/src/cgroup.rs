@@ -17,11 +17,12 @@ const BESIDE: &str = "beside-ondol";
 /// Where the host keeps the controllers we need.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Hierarchy {
-    /// One mount for each controller: cpu, memory, pids.
+    /// One mount for each controller: cpu, memory, pids; and what counts CPU, which may share that of cpu.
     V1 {
         cpu: PathBuf,
         memory: PathBuf,
         pids: PathBuf,
+        accounting: PathBuf,
     },
     V2 {
         root: PathBuf,
@@ -38,7 +39,7 @@ impl Hierarchy {
     }
 
     fn from_mounts(mountinfo: &str, read: impl Fn(&Path) -> String) -> Option<Self> {
-        let mut v1: [Option<PathBuf>; 3] = [None, None, None];
+        let mut v1: [Option<PathBuf>; 4] = [const { None }; 4];
         let mut v2 = None;
         for line in mountinfo.lines() {
             let Some((left, right)) = line.split_once(" - ") else { continue };
@@ -52,21 +53,27 @@ impl Hierarchy {
                     v2 = Some(Self::V2 { root: mount_point });
                 }
             } else if kind == Some("cgroup") {
-                for (place, name) in ["cpu", "memory", "pids"].iter().enumerate() {
+                for (place, name) in ["cpu", "memory", "pids", "cpuacct"].iter().enumerate() {
                     if options.split(',').any(|option| option == *name) {
                         v1[place] = Some(mount_point.clone());
                     }
                 }
             }
         }
-        let [cpu, memory, pids] = v1;
-        v2.or_else(|| Some(Self::V1 { cpu: cpu?, memory: memory?, pids: pids? }))
+        let [cpu, memory, pids, accounting] = v1;
+        v2.or_else(|| {
+            let cpu = cpu?;
+            // Without it nothing is counted, and everything else works.
+            let accounting = accounting.unwrap_or_else(|| cpu.clone());
+            Some(Self::V1 { cpu, memory: memory?, pids: pids?, accounting })
+        })
     }
 
     /// Every group file system of ours, outermost first.
     fn roots(&self) -> Vec<PathBuf> {
         let roots = match self {
-            Self::V1 { cpu, memory, pids } => vec![cpu, memory, pids],
+            Self::V1 { cpu, memory, pids, accounting } if cpu == accounting => vec![cpu, memory, pids],
+            Self::V1 { cpu, memory, pids, accounting } => vec![cpu, memory, pids, accounting],
             Self::V2 { root } => vec![root],
         };
         roots.into_iter().map(|root| root.join(OURS)).collect()
@@ -106,6 +113,13 @@ pub fn a_process(path: &str) -> Option<u32> {
 /// The number after a word, in a file of such lines.
 fn word(text: &str, name: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
+}
+
+/// What the kernel takes back before it kills: copies of files, however often they were read. What is in `/tmp` is not
+/// among them.
+fn file_cache(stat: &str, prefix: &str) -> Option<u64> {
+    let of = |list: &str| word(stat, &format!("{prefix}{list}"));
+    Some(of("inactive_file")? + of("active_file")?)
 }
 
 /// Version 1's name for it, or version 2's.
@@ -201,15 +215,13 @@ impl Hierarchy {
         let text = |root: &Path, file: &str| fs::read_to_string(root.join(OURS).join(path).join(file)).ok();
         let number = |root: &Path, file: &str| text(root, file)?.trim().parse::<u64>().ok();
         let (cpu_micros, memory, cache) = match self {
-            Self::V1 { cpu, memory, .. } => {
-                // The two controllers share a mount, or the accounting one lies beside it.
-                let beside = cpu.with_file_name("cpuacct");
-                let nanos = number(cpu, "cpuacct.usage").or_else(|| number(&beside, "cpuacct.usage"))?;
-                let cache = word(&text(memory, "memory.stat")?, "total_inactive_file")?;
+            Self::V1 { accounting, memory, .. } => {
+                let nanos = number(accounting, "cpuacct.usage").unwrap_or(0);
+                let cache = file_cache(&text(memory, "memory.stat")?, "total_")?;
                 (nanos / 1_000, number(memory, "memory.usage_in_bytes")?, cache)
             }
             Self::V2 { root } => {
-                let cache = word(&text(root, "memory.stat")?, "inactive_file")?;
+                let cache = file_cache(&text(root, "memory.stat")?, "")?;
                 (word(&text(root, "cpu.stat")?, "usage_usec")?, number(root, "memory.current")?, cache)
             }
         };
@@ -333,6 +345,12 @@ mod tests {
     fn the_host_s_layout_is_recognised() {
         let hybrid = Hierarchy::from_mounts(V1, |_| "hugetlb".into()).unwrap();
         assert!(matches!(&hybrid, Hierarchy::V1 { memory, .. } if memory.ends_with("memory")), "{hybrid:?}");
+        assert_eq!(hybrid.roots().len(), 3, "nothing counts CPU there");
+        let beside = V1.to_owned() + "38 31 0:38 / /sys/fs/cgroup/cpuacct rw - cgroup cgroup rw,cpuacct\n";
+        let beside = Hierarchy::from_mounts(&beside, |_| String::new()).unwrap();
+        assert!(beside.roots().contains(&"/sys/fs/cgroup/cpuacct/ondol".into()), "{beside:?}");
+        let shared = Hierarchy::from_mounts(&V1.replace("rw,cpu\n", "rw,cpu,cpuacct\n"), |_| String::new());
+        assert_eq!(shared.unwrap().roots().len(), 3);
         let unified = "25 1 0:22 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
         let v2 = Hierarchy::from_mounts(unified, |_| "cpuset cpu io memory pids".into());
         assert_eq!(v2, Some(Hierarchy::V2 { root: "/sys/fs/cgroup".into() }));
@@ -348,8 +366,8 @@ mod tests {
         assert_eq!(hierarchy.usage("s/i/e"), None);
         fs::write(folder.join("cpu.stat"), "usage_usec 1500\nuser_usec 1000\n").unwrap();
         fs::write(folder.join("memory.current"), "5000\n").unwrap();
-        fs::write(folder.join("memory.stat"), "anon 1\ninactive_file 2000\n").unwrap();
-        assert_eq!(hierarchy.usage("s/i/e"), Some(Usage { cpu_micros: 1_500, memory_bytes: 3_000 }));
+        fs::write(folder.join("memory.stat"), "anon 1\ninactive_file 2000\nactive_file 500\n").unwrap();
+        assert_eq!(hierarchy.usage("s/i/e"), Some(Usage { cpu_micros: 1_500, memory_bytes: 2_500 }));
         fs::remove_dir_all(&root).unwrap();
     }
 

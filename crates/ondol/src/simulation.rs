@@ -117,7 +117,10 @@ impl Workload {
             Self::Flash => {
                 let (base_per_second, peak_per_second) = (rate, rate * 10.0);
                 let (rise_seconds, hold_seconds) = (5.0, 600.0);
-                (Load::Flash { base_per_second, peak_per_second, at_seconds, rise_seconds, hold_seconds }, 3_600)
+                (
+                    Load::Flash { base_per_second, peak_per_second, at_seconds, rise_seconds, hold_seconds },
+                    3_600,
+                )
             }
         }
     }
@@ -245,7 +248,11 @@ fn replay(journal: &Path, output: Output) -> Result<()> {
             summary.decisions, summary.differences, summary.lines, summary.keyframes
         );
         if summary.skipped > 0 {
-            let _ = writeln!(out, "{} lines before the first keyframe say too little to be made again", summary.skipped);
+            let _ = writeln!(
+                out,
+                "{} lines before the first keyframe say too little to be made again",
+                summary.skipped
+            );
         }
         if summary.missing > 0 {
             let _ = writeln!(out, "{} lines were not written, for want of room", summary.missing);
@@ -263,7 +270,10 @@ fn replay(journal: &Path, output: Output) -> Result<()> {
         out
     })?;
     if summary.differences > 0 {
-        bail!("{} decisions differ: this program decides otherwise than the one that wrote the journal", summary.differences);
+        bail!(
+            "{} decisions differ: this program decides otherwise than the one that wrote the journal",
+            summary.differences
+        );
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use ondol_core::capacity::EnvironmentState;
 use ondol_core::function::Reason;
-use ondol_core::gate::Event as GateEvent;
+use ondol_core::gate::{Event as GateEvent, ThrottleCause};
 use ondol_core::identity::{EnvironmentId, PublicationId, RequestId};
 use ondol_core::signals::{EnvironmentSignals, Heat, Limits, heat};
 use ondol_core::slots::{Answer, Effect, Event as SlotEvent, Slots};
@@ -365,9 +365,14 @@ impl World {
             }
             let memory_percent = self.functions[self.agents[agent].function].memory_percent;
             let of = &mut self.agents[agent];
+            let before = takes_nothing(of.heat);
             if let Some(signals) = of.look(self.now, memory_percent) {
                 if let Some(environment) = self.picture.environments.get_mut(&of.id) {
                     environment.signals = signals;
+                }
+                let cause = takes_nothing(of.heat);
+                if cause != before {
+                    self.gate.handle(&GateEvent::Hot { environment: of.id, cause });
                 }
             }
         }
@@ -375,6 +380,11 @@ impl World {
         self.decide_now();
         self.at(self.now + self.scenario.sample_seconds * SECOND_MICROS, Event::Sample);
     }
+}
+
+/// Why it takes nothing at all, if it does not.
+fn takes_nothing(heat: Option<Heat>) -> Option<ThrottleCause> {
+    heat.filter(|heat| heat.in_flight_max == 0).map(|heat| heat.cause)
 }
 
 pub fn number_of(request: RequestId) -> usize {

@@ -76,7 +76,8 @@ impl World {
             instance.capacity_provider == provider.name
                 && matches!(instance.state, InstanceState::Launching | InstanceState::Running)
         });
-        let used: u32 = of_provider.filter_map(|instance| by_name(&instance.instance_type)).map(|t| t.vcpus).sum();
+        let used: u32 =
+            of_provider.filter_map(|instance| by_name(&instance.instance_type)).map(|t| t.vcpus).sum();
         let cap = provider.scaling.max_vcpu_count;
         assert!(self.checks.is_none() || used <= cap, "I1: a launch makes it {used} vCPUs of {cap}");
     }
@@ -106,16 +107,19 @@ impl World {
         if self.checks.is_none() {
             return;
         }
+        let mut has_hot = false;
         for agent in self.alive.iter().map(|number| &self.agents[*number]) {
             if agent.state != State::Ready || agent.publication != publication || tried.contains(&agent.id) {
                 continue;
             }
-            let is_full = agent.slots.in_flight() >= agent.limit as usize;
+            let is_hot = agent.heat.is_some_and(|heat| heat.in_flight_max == 0);
+            let is_full = agent.slots.in_flight() >= agent.limit as usize || is_hot;
+            has_hot |= is_hot;
             let gave_up = tried.len() == ondol_core::gate::ATTEMPTS_MAX;
             assert!(is_full || gave_up, "I4: throttled though {} has a free slot", agent.id);
         }
         assert!(
-            !tried.is_empty() || cause == ThrottleCause::Concurrency,
+            !tried.is_empty() || has_hot || cause == ThrottleCause::Concurrency,
             "I4: nothing was tried, so that nothing can be too hot"
         );
     }

@@ -317,6 +317,52 @@ fn deletion_drains_then_removes_and_empty_instances_end() {
 }
 
 #[test]
+fn what_has_just_started_is_not_taken_for_more_load() {
+    let mut world = World::new(400);
+    world.publish("a", 1);
+    world.settle();
+    let used = |cpu_used_millis| EnvironmentSignals {
+        sampled_at: PolicyTime(1),
+        cpu_used_millis,
+        cpu_available_millis: 1_000,
+        ..EnvironmentSignals::default()
+    };
+    world.picture.environments.values_mut().for_each(|environment| environment.signals = used(800));
+    world.settle();
+    assert_eq!(
+        world.running(1),
+        6,
+        "2.4 CPUs at half the use of each, and three of the six not measured yet"
+    );
+    world.picture.environments.values_mut().for_each(|environment| environment.signals = used(400));
+    world.settle();
+    assert_eq!(world.running(1), 6);
+}
+
+#[test]
+fn at_the_cap_one_instance_after_the_other_is_drained_when_what_replaced_the_last_one_is_ready() {
+    let mut world = World::new(12);
+    let key = world.publish("a", 1);
+    world.picture.versions.get_mut(&key).unwrap().scaling = ScalingConfig { min: Some(9), max: Some(9) };
+    world.settle();
+    let first: BTreeSet<InstanceId> = world.picture.instances.keys().cloned().collect();
+    assert_eq!((world.running(1), first.len()), (9, 3), "the cap is used up");
+    world.now = world.now.plus_seconds(INSTANCE_AGE_SECONDS_DEFAULT);
+    for round in 1..=3 {
+        for _ in 0..8 {
+            world.turn(|_| EnvironmentState::Starting);
+            let ready = world.picture.environments.values().filter(|e| e.state == EnvironmentState::Ready);
+            assert!(ready.count() >= 6, "round {round}");
+        }
+        let left = first.iter().filter(|id| world.picture.instances.contains_key(*id)).count();
+        assert_eq!((left, world.running(1)), (3 - round, 9));
+        let started = world.picture.environments.values_mut();
+        started.for_each(|environment| environment.state = EnvironmentState::Ready);
+    }
+    world.settle();
+}
+
+#[test]
 fn the_same_picture_gives_the_same_plan() {
     let mut world = World::new(400);
     world.publish("a", 1);

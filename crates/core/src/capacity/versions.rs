@@ -2,11 +2,13 @@
 
 use crate::function::{FunctionVersion, LastUpdate, Publication, Reason, VersionState};
 use crate::scale;
-use crate::signals::Traffic;
+use crate::signals::{Limits, Traffic, heat};
 
 use super::environments::Shortage;
 use super::fleet::State;
-use super::{FORGIVE_SECONDS, Failures, Planner, RETRY_SECONDS, START_FAILURES_MAX, Scaling, Step, VersionChange};
+use super::{
+    FORGIVE_SECONDS, Failures, Planner, RETRY_SECONDS, START_FAILURES_MAX, Scaling, Step, VersionChange,
+};
 
 /// Below this the machine has no CPU left to speak of.
 const MACHINE_IDLE_MILLIS_MIN: u32 = 100;
@@ -100,7 +102,10 @@ impl Planner<'_> {
             if shortage.as_ref().is_some_and(|shortage| !shortage.passes) { minimum } else { target };
         let failures = self.memory.failures.get(&wanted.id).cloned();
         if count.ready >= enough.max(minimum) {
-            if failures.as_ref().is_some_and(|failures| self.now.seconds_since(failures.retry_at) >= FORGIVE_SECONDS) {
+            if failures
+                .as_ref()
+                .is_some_and(|failures| self.now.seconds_since(failures.retry_at) >= FORGIVE_SECONDS)
+            {
                 self.memory.failures.remove(&wanted.id);
             }
             if is_new {
@@ -196,15 +201,24 @@ impl Planner<'_> {
             traffic,
             ..scale::Load::default()
         };
+        let limits = Limits::of(&serving.configuration);
+        let mut measured = 0;
         for (_, member) in self.fleet.members_of(serving.id).filter(|(_, member)| member.is_running()) {
             load.running += 1;
             let Some(seen) = member.seen.filter(|_| member.state == State::Ready) else { continue };
+            if heat(&seen.signals, limits, None).is_some_and(|heat| heat.in_flight_max == 0) {
+                load.refusing += 1;
+                continue;
+            }
             load.ready += 1;
+            measured += u64::from(seen.signals.cpu_available_millis > 0);
             load.sampled_at = load.sampled_at.max(seen.signals.sampled_at);
             load.in_flight_hundredths += u64::from(seen.signals.in_flight_hundredths);
             load.cpu_used_millis += u64::from(seen.signals.cpu_used_millis);
             load.cpu_available_millis += u64::from(seen.signals.cpu_available_millis);
         }
+        // What has just become ready, and was not measured yet, will have as much as the others.
+        load.cpu_available_millis = load.cpu_available_millis * u64::from(load.ready) / measured.max(1);
         load
     }
 
@@ -241,9 +255,11 @@ impl Planner<'_> {
         self.drain(&running, why);
     }
 
-    /// At the cap nothing can be launched beside an instance that is to be replaced: it is drained first.
+    /// At the cap nothing can be launched beside an instance that is to be replaced: it is drained first, and not
+    /// before all others are ready, so that no second one goes while those in place of the first one start.
     fn replace_at_cap(&mut self, publication: &Publication, shortage: &Shortage) {
-        if shortage.is_at_cap {
+        let count = self.count(publication.id);
+        if shortage.is_at_cap && count.ready >= count.staying + count.leaving {
             let why = "its instance is being replaced, and MaxVCpuCount leaves no room for another beside it: it is drained first";
             self.drain_on_leaving(publication.id, usize::MAX, why);
         }

@@ -47,6 +47,7 @@ impl Version {
             cpu_available_millis: u64::from(self.running) * 1_000,
             machine_has_cpu: true,
             running: self.running,
+            refusing: 0,
             traffic: self.traffic,
         };
         let now = PolicyTime(self.seconds * SECOND);
@@ -87,6 +88,35 @@ fn five_calls_at_one_each_are_3_then_9_then_3() {
     }
     seen.dedup();
     assert_eq!(seen, [9, 6, 3]);
+}
+
+#[test]
+fn callers_that_ask_again_at_once_are_not_taken_for_many() {
+    let mut memory = Memory::default();
+    let policy = Policy { min: 3, max: u32::MAX, cpu_target_hundredths: 5_000, zones: 3 };
+    let load = Load {
+        sampled_at: PolicyTime(SECOND),
+        ready: 3,
+        running: 3,
+        slots_each: 1,
+        in_flight_hundredths: 300,
+        traffic: Traffic { answered: 0, throttled: [1_000, 0, 0, 0] },
+        ..Load::default()
+    };
+    assert_eq!(decide(&load, &mut memory, policy, false, PolicyTime(SECOND)).0, 9);
+}
+
+#[test]
+fn what_is_out_of_memory_or_disk_is_made_up_for() {
+    let mut memory = Memory::default();
+    let policy = Policy { min: 3, max: u32::MAX, cpu_target_hundredths: 5_000, zones: 3 };
+    let mut load =
+        Load { sampled_at: PolicyTime(SECOND), running: 3, refusing: 3, slots_each: 16, ..Load::default() };
+    let (wanted, why) = decide(&load, &mut memory, policy, false, PolicyTime(SECOND));
+    assert_eq!((wanted, why.what), (3, What::Steady), "nobody asks for more");
+    load.traffic.throttled = [0, 0, 5, 0];
+    let (wanted, why) = decide(&load, &mut memory, policy, false, PolicyTime(SECOND));
+    assert_eq!(wanted, 6, "{why}");
 }
 
 #[test]
@@ -163,6 +193,14 @@ fn bounds_hold_and_equal_bounds_are_fixed() {
     assert_eq!(version.why.unwrap().what, What::Max);
     version.policy.max = 5;
     assert_eq!(version.minutes(1, 5_000), 5, "a bound breaks the steps");
+    let mut enough = Version::new(4, 1);
+    enough.policy.max = 4;
+    assert_eq!(enough.minutes(1, 200), 4);
+    assert_eq!(
+        enough.why.unwrap().what,
+        What::Steady,
+        "it has what it needs, though that is not one in each zone"
+    );
 }
 
 #[test]
@@ -181,6 +219,13 @@ fn a_machine_without_cpu_is_not_given_more_to_do() {
     };
     let (wanted, why) = decide(&load, &mut memory, policy, false, PolicyTime(SECOND));
     assert_eq!((wanted, why.what), (3, What::MachineBusy));
+    let replacing = Load { ready: 4, running: 4, cpu_available_millis: 2_200, ..load };
+    let (wanted, why) = decide(&replacing, &mut memory, policy, false, PolicyTime(SECOND));
+    assert_eq!(
+        (wanted, why.what),
+        (3, What::MachineBusy),
+        "one more in the place of another is not one more"
+    );
     let idle = Load { machine_has_cpu: true, ..load };
     assert_eq!(decide(&idle, &mut memory, policy, false, PolicyTime(SECOND)).0, 6);
 }
@@ -200,4 +245,22 @@ fn a_changed_config_acts_at_once_down_to_what_the_load_needs() {
     };
     let (wanted, why) = decide(&load, &mut version.memory, version.policy, true, PolicyTime(62 * SECOND));
     assert_eq!((wanted, why.what), (6, What::Config), "two slots held want four, in steps of three");
+}
+
+#[test]
+fn looks_far_apart_keep_it_from_shrinking_no_longer() {
+    for seconds in [1, 59, 61, 120, 400, 1_000] {
+        let (mut memory, mut now) = (Memory::default(), PolicyTime(SECOND));
+        let policy = Policy { min: 3, max: 100, cpu_target_hundredths: 5_000, zones: 3 };
+        let mut load = Load { ready: 9, running: 9, slots_each: 1, sampled_at: now, ..Load::default() };
+        load.in_flight_hundredths = 450;
+        assert_eq!(decide(&load, &mut memory, policy, false, now).0, 9);
+        load.in_flight_hundredths = 0;
+        let mut looked = 0;
+        while decide(&load, &mut memory, policy, false, now).0 == 9 && looked < 10_000 {
+            (now, looked) = (now.plus_seconds(seconds), looked + seconds);
+            load.sampled_at = now;
+        }
+        assert!((900..=960 + 2 * seconds).contains(&looked), "{looked} s, looking every {seconds}");
+    }
 }
