@@ -82,9 +82,11 @@ fn function(number: usize, coins: &mut Coins) -> Function {
         },
         _ => Load::Calls { count: 5 + coins.below(40) as u32, at_seconds: 100.0 },
     };
+    let gib_per_vcpu = [2, 2, 4, 8][coins.below(4)];
     Function {
         name: format!("f{number}"),
-        memory_size_mib: [2_048, 4_096][coins.below(2)],
+        memory_size_mib: 1_024 * gib_per_vcpu * (1 + coins.below(2) as u32),
+        memory_gib_per_vcpu: f64::from(gib_per_vcpu),
         max_concurrency,
         min_execution_environments: bounds.0,
         max_execution_environments: bounds.1,

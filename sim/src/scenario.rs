@@ -21,6 +21,8 @@ pub struct Scenario {
     pub capacity: Capacity,
     pub launch: Launch,
     pub start: Start,
+    /// Policy time (windows, ages, back-offs) passes so many times faster than the rest, as with `ondol up --time-scale`.
+    pub time_scale: u64,
     /// How often environments are sampled, and the planner decides though nothing happened.
     pub sample_seconds: u64,
     /// How often a throttled caller asks again, with the SDKs' growing delay.
@@ -221,6 +223,7 @@ impl Default for Scenario {
             capacity: Capacity::default(),
             launch: Launch::default(),
             start: Start::default(),
+            time_scale: 1,
             sample_seconds: 1,
             retries: 0,
             functions: Vec::new(),
@@ -301,6 +304,11 @@ impl Scenario {
                 "duration_seconds is {}; it must be between 1 and {DURATION_SECONDS_MAX}",
                 self.duration_seconds
             ));
+        }
+        if !(1..=100_000).contains(&self.time_scale) || !(1..=3_600).contains(&self.sample_seconds) {
+            return refuse(
+                "time_scale must be between 1 and 100000, and sample_seconds between 1 and 3600".into(),
+            );
         }
         if self.warm_up_seconds > DURATION_SECONDS_MAX {
             return refuse("warm_up_seconds is more than a year".into());

@@ -7,6 +7,7 @@ mod crash;
 mod demo;
 mod dist;
 mod fuzz;
+mod mutants;
 mod prepare;
 mod shell;
 mod test;
@@ -21,6 +22,8 @@ usage: cargo xtask COMMAND
                                 kill the server at every point and at random; the page of docs/operate
   crash-async [--kills N] [--events N] [--cuts N]
                                 the same under events, and power cuts: nothing acknowledged is lost
+  seeds                         2,000 worlds by chance in the simulator, with every invariant after every event
+  mutants-core                  plants bugs in the decisions, and sees the simulator find each
   fuzz [SECONDS]                each fuzz target for a while, 60 s unless given
   dist                          a static binary, a tarball and a Debian package in target/dist
   bench [--quick]               Ondol beside its limits, interleaved in one run
@@ -38,6 +41,8 @@ fn main() {
         }
         Some("crash") => crash::crash(rest),
         Some("crash-async") => crash::crash_async(rest),
+        Some("mutants-core") => mutants::mutants(),
+        Some("seeds") => test::seeds(),
         Some("fuzz") => fuzz::fuzz(rest),
         Some("dist") => dist::dist().map(drop),
         Some("bench") => bench::bench(rest),

@@ -29,6 +29,7 @@ pub fn test() -> Result<()> {
     say("unit tests, and contained processes on this kernel");
     let python = prepare()?;
     run(cargo().args(["test", "--quiet", "--workspace"]).env("ONDOL_PYTHON", &python))?;
+    seeds()?;
     let server = server()?;
     let (example, extension, teller) = (rust_example()?, extension_example()?, teller()?);
     runtimes(&server)?;
@@ -68,6 +69,13 @@ pub fn test() -> Result<()> {
     bench::bench(&["--quick".to_owned()])?;
     say(&format!("all passed in {} s", started.elapsed().as_secs()));
     Ok(())
+}
+
+/// Worlds by chance in the simulator, with every invariant held after every event.
+pub fn seeds() -> Result<()> {
+    say("worlds by chance in the simulator");
+    let worlds = ["run", "--quiet", "--package", "ondol-sim", "--bin", "seeds", "--", "0", "2000"];
+    run(Command::new(env!("CARGO")).current_dir(repository()).args(worlds))
 }
 
 /// Licences, bans and sources of every crate. The advisory database is left to where it can be reached.

@@ -65,6 +65,9 @@ pub struct Sim {
     /// Seconds between two looks at what is used
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3_600))]
     sample_seconds: Option<u64>,
+    /// Let windows, ages and back-offs pass so many times faster, as `ondol up --time-scale` does
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    time_scale: Option<u64>,
     /// Write the timeline as CSV
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
@@ -193,6 +196,7 @@ fn change(scenario: &mut Scenario, arguments: &Sim) {
     capacity.max_vcpu_count = arguments.max_vcpus.unwrap_or(capacity.max_vcpu_count);
     capacity.cpu_target_percent = arguments.cpu_target.or(capacity.cpu_target_percent);
     scenario.duration_seconds = arguments.seconds.unwrap_or(scenario.duration_seconds);
+    scenario.time_scale = arguments.time_scale.unwrap_or(scenario.time_scale);
     scenario.sample_seconds = arguments.sample_seconds.unwrap_or(scenario.sample_seconds);
 }
 

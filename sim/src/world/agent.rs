@@ -6,6 +6,7 @@ use ondol_core::gate::{Event as GateEvent, ThrottleCause};
 use ondol_core::identity::{EnvironmentId, PublicationId, RequestId};
 use ondol_core::signals::{EnvironmentSignals, Heat, Limits, heat};
 use ondol_core::slots::{Answer, Effect, Event as SlotEvent, Slots};
+use ondol_core::time::PolicyTime;
 
 use crate::cpu::SharedCpu;
 
@@ -106,7 +107,7 @@ impl Agent {
     }
 
     /// What was used over the last interval, and whether that is too much.
-    fn look(&mut self, now: u64, memory_percent: u32) -> Option<EnvironmentSignals> {
+    fn look(&mut self, now: u64, policy: PolicyTime, memory_percent: u32) -> Option<EnvironmentSignals> {
         self.count_busy(now, self.slots.in_flight());
         let used = self.cpu.used_micros(now);
         let peak = std::mem::replace(&mut self.peak, self.slots.in_flight());
@@ -114,7 +115,7 @@ impl Agent {
         let passed = (now - at).max(1);
         let part = |used: u64, unit: u64| u32::try_from(used * unit / passed).unwrap_or(u32::MAX);
         let signals = EnvironmentSignals {
-            sampled_at: ondol_core::time::PolicyTime(now),
+            sampled_at: policy,
             in_flight_hundredths: part(self.busy_micros - busy, 100),
             in_flight_peak: u32::try_from(peak).unwrap_or(u32::MAX),
             cpu_used_millis: part(used - cpu, 1_000),
@@ -366,7 +367,8 @@ impl World {
             let memory_percent = self.functions[self.agents[agent].function].memory_percent;
             let of = &mut self.agents[agent];
             let before = takes_nothing(of.heat);
-            if let Some(signals) = of.look(self.now, memory_percent) {
+            let policy = PolicyTime(self.now * self.scenario.time_scale);
+            if let Some(signals) = of.look(self.now, policy, memory_percent) {
                 if let Some(environment) = self.picture.environments.get_mut(&of.id) {
                     environment.signals = signals;
                 }

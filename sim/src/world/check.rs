@@ -7,7 +7,7 @@ use ondol_core::function::VersionState;
 use ondol_core::gate::ThrottleCause;
 use ondol_core::identity::{EnvironmentId, PublicationId};
 use ondol_core::instance_type::by_name;
-use ondol_core::place::{Need, room_of};
+use ondol_core::place::Need;
 
 use super::agent::State;
 use super::{Event, SECOND_MICROS, World};
@@ -95,6 +95,8 @@ impl World {
             let of = &self.agents[agent];
             assert_eq!(of.state, State::Ready, "I3: an invocation goes to an environment that is not ready");
             assert_eq!(of.publication, publication, "I3: an invocation goes to another publication");
+            let has_free = of.slots.in_flight() < of.limit as usize;
+            assert!(has_free, "I5: the gate chose {}, which has no free slot", of.id);
         }
     }
 
@@ -180,7 +182,8 @@ impl World {
                 *used.entry(&instance.capacity_provider).or_default() += found.vcpus;
             }
             if let Some(on) = taken.get(instance.id.0.as_str()) {
-                let room = room_of(&found);
+                // As AWS has it, whatever the planner thinks: one vCPU and one GiB are kept.
+                let room = Need { vcpus: found.vcpus - 1, memory_mib: found.memory_mib - 1_024 };
                 assert!(
                     on.vcpus <= room.vcpus && on.memory_mib <= room.memory_mib,
                     "I10: {} has {on:?} on it, and room for {room:?} beside what it keeps",
@@ -188,7 +191,7 @@ impl World {
                 );
             }
             let max_age = self.scenario.capacity.instance_max_age_seconds * SECOND_MICROS;
-            let age = self.now - instance.launched_at.0;
+            let age = self.policy().0 - instance.launched_at.0;
             let grace =
                 self.checks.as_ref().map_or(0, |checks| checks.healing_until.saturating_sub(self.now));
             assert!(age <= max_age + grace + REPLACE_MICROS, "I13: {} is {age} µs old", instance.id);
@@ -247,7 +250,7 @@ impl World {
     fn is_leaving(&self, instance: &str) -> bool {
         let max_age = self.scenario.capacity.instance_max_age_seconds * SECOND_MICROS;
         let found = self.picture.instances.values().find(|found| found.id.0 == instance);
-        found.is_none_or(|found| (self.now - found.launched_at.0) * 10 >= max_age * 9)
+        found.is_none_or(|found| (self.policy().0 - found.launched_at.0) * 10 >= max_age * 9)
     }
 
     /// After the last fault and without load: everything is as asked, and there is nothing left to do.

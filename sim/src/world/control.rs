@@ -217,7 +217,7 @@ impl World {
             tell(self.now, &plan);
         }
         if let Some(at) = plan.wake_at {
-            self.decide_at(at.0.max(self.now + 1));
+            self.decide_at((at.0 / self.scenario.time_scale).max(self.now + 1));
         }
         self.collector.scaled(&plan.scaling);
         self.carry_out_plan(&plan);
@@ -317,6 +317,11 @@ impl World {
     }
 
     fn start(&mut self, id: EnvironmentId, environment: &Environment) {
+        self.picture.environments.insert(id, environment.clone());
+        self.start_agent(id, environment);
+    }
+
+    fn start_agent(&mut self, id: EnvironmentId, environment: &Environment) {
         let Environment { version, publication, instance, need, .. } = environment;
         let Some(function) = self.functions.iter().position(|function| function.key == *version) else {
             return;
@@ -331,7 +336,6 @@ impl World {
         let number = self.agents.len() - 1;
         self.alive.insert(number);
         self.numbers.insert(id, number);
-        self.picture.environments.insert(id, environment.clone());
         let start = self.scenario.start;
         let takes = micros(between(&mut self.fate, start.millis_min, start.millis_max) * 1e3);
         self.at(self.now + takes, Event::Started { agent: number });
@@ -385,7 +389,8 @@ impl World {
             match self.numbers.get(&id) {
                 Some(&agent) if environment.state == EnvironmentState::Draining => self.drain(agent),
                 Some(_) => {}
-                None => self.start(id, &environment),
+                // No picture has it: whoever follows this starts what its control loop has forgotten.
+                None => self.start_agent(id, &environment),
             }
         }
     }

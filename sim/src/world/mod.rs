@@ -302,7 +302,7 @@ impl World {
     }
 
     fn policy(&self) -> PolicyTime {
-        PolicyTime(self.now)
+        PolicyTime(self.now * self.scenario.time_scale)
     }
 
     fn next_arrival(&mut self, function: usize) {
