@@ -32,19 +32,19 @@ def test_five_calls_at_one_each_are_three_then_nine_then_three(numbers):
 
 def test_load_that_doubles_in_five_minutes_and_then_grows_by_half_at_once_is_never_throttled(numbers):
     handler, files, _ = EXAMPLES["nodejs24.x"]
-    with serving(*QUARTER) as (server, watch), Load(server, "grows", {"wait_ms": 400}) as load:
+    with serving(*QUARTER) as (server, watch), Load(server, "grows", {"wait_ms": 1000}) as load:
         server.deploy("grows", files, runtime="nodejs24.x", handler=handler, concurrency=8, Timeout=30)
         watch.until_ready("grows", 3)
-        load.start(10).goes_well(50)
-        load.start(10, within=2.5)
+        load.start(11).goes_well(22)
+        load.start(11, within=2.5)
         watch.until_ready("grows", 6)
-        load.goes_well(100)
-        load.start(10)
+        load.goes_well(44)
+        load.start(11)
         with numbers("half as much again"):
             watch.until_ready("grows", 9)
         before = len(watch.of("grows"))
         # Longer than the time after which fewer are wanted: some 20 minutes of the scaler's.
-        load.goes_well(600, 120)
+        load.goes_well(400, 120)
         assert watch.wanted("grows", before) == [9], "constant load is not answered by going up and down"
         assert watch.wanted("grows") == [3, 6, 9]
         assert load.failed() == []
@@ -64,8 +64,8 @@ def test_ten_times_the_load_at_once_is_throttled_with_one_cause_each_and_recover
         assert load.counts()["error"] == 0
         assert load.causes()["concurrency"] == load.counts()["throttled"] > 0
         assert server.version_status("ten")["throttles"] == {"concurrency": load.counts()["throttled"]}
-        # Twice what 60 slots take, and what the zones round it up to; not what throttles may have looked like.
-        assert 30 <= max(watch.wanted("ten")) <= 60, watch.wanted("ten")
+        # Between what 60 callers take and twice what keeps them at the target; not what throttles may have looked like.
+        assert 15 <= max(watch.wanted("ten")) <= 60, watch.wanted("ten")
 
 
 def test_who_asks_again_at_once_is_one_caller():
@@ -84,19 +84,19 @@ def test_who_asks_again_at_once_is_one_caller():
 
 
 def test_bounds_act_at_once_and_nothing_in_flight_is_lost():
-    with serving("--time-scale", "60") as (server, watch), Load(server, "bound", {"s": 0.3}) as load:
+    with serving("--time-scale", "60") as (server, watch), Load(server, "bound", {"s": 1}) as load:
         server.deploy("bound", WAITS, concurrency=2, Timeout=10)
         bounds(server, "bound", 4, 4)
         fixed = watch.until_ready("bound", 4)
         # Five callers want five environments of two slots, six with one in each zone, and have four.
-        load.start(5).goes_well(60)
+        load.start(5).goes_well(25)
         assert watch.wanted("bound", fixed) == [4] and watch.fewest_ready("bound", fixed) == 4
         watch.until("bound", lambda look: "MaxExecutionEnvironments allows no more" in look.why, "the bound to be told")
         bounds(server, "bound", 6, 8)
         watch.until("bound", lambda look: 6 <= len(look.ready) <= 8, "six at least")
         bounds(server, "bound", 2, 3)
         watch.until_ready("bound", 3)
-        load.goes_well(30)
+        load.goes_well(15)
         assert load.failed() == []
 
         with ThreadPoolExecutor(1) as pool:
@@ -109,14 +109,14 @@ def test_bounds_act_at_once_and_nothing_in_flight_is_lost():
         start = len(load.failed())
         bounds(server, "bound", 2, 3)
         watch.until("bound", lambda look: look.state == "Active", "the reactivation")
-        load.goes_well(30)
+        load.goes_well(15)
         # Five callers find the four slots of two environments at first.
         later = [what for kind, what in load.failed()[start:] if kind != "throttled"]
         assert all("in the following state: " in text for text in later), later[:3]
 
 
 def test_a_republish_under_load_takes_over_with_as_many_as_there_were(numbers):
-    with serving("--time-scale", "20") as (server, watch), Load(server, "again", {"s": 0.2}) as load:
+    with serving("--time-scale", "20") as (server, watch), Load(server, "again", {"s": 0.8}) as load:
         server.deploy("again", WAITS, concurrency=2, Timeout=10)
         watch.until_ready("again", 3)
         load.start(3).start(5, within=5)
@@ -153,6 +153,7 @@ def handler(event, context):
 """
     with serving("--time-scale", "60") as (server, watch), Load(server, "crash", {"s": 0.3}) as load:
         server.deploy("crash", {"app.py": code}, concurrency=4, Timeout=10)
+        bounds(server, "crash", 3, 3)
         watch.until_ready("crash", 3)
         before = set(watch.now("crash").ready)
         load.start(6).goes_well(30)
