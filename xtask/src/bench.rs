@@ -38,6 +38,9 @@ struct Subject {
 
 pub fn bench(arguments: &[String]) -> Result<()> {
     let quick = arguments.iter().any(|argument| argument == "--quick");
+    if arguments.windows(2).any(|pair| pair[0] == "--only" && pair[1] == "decisions") {
+        return decisions(&bench_programs()?, quick);
+    }
     let (seconds, repetitions) = if quick { (1, 2) } else { (3, 5) };
     packages(&[("nginx", "nginx-light"), ("wrk", "wrk")])?;
     let server = server()?;
@@ -78,6 +81,7 @@ pub fn bench(arguments: &[String]) -> Result<()> {
     }
     print_table(&subjects);
     drop(running);
+    decisions(binaries, quick)?;
     control_plane(&server, binaries, &work, quick)?;
     events(&server, binaries, &work, quick)?;
     std::fs::remove_dir_all(&work)?;
@@ -85,6 +89,13 @@ pub fn bench(arguments: &[String]) -> Result<()> {
     if failed > 0 {
         bail!("{failed} requests failed; the numbers above do not count");
     }
+    Ok(())
+}
+
+/// What the decisions cost, and how that grows.
+fn decisions(binaries: &Path, quick: bool) -> Result<()> {
+    run(Command::new(binaries.join("decisions")).args(quick.then_some("--quick")))?;
+    println!();
     Ok(())
 }
 

@@ -26,7 +26,8 @@ usage: cargo xtask COMMAND
   mutants-core                  plants bugs in the decisions, and sees the simulator find each
   fuzz [SECONDS]                each fuzz target for a while, 60 s unless given
   dist                          a static binary, a tarball and a Debian package in target/dist
-  bench [--quick]               Ondol beside its limits, interleaved in one run
+  bench [--quick] [--only decisions]
+                                Ondol beside its limits, interleaved in one run; what decisions cost
   codegen [--fetch] [--check]   the AWS tables of crates/wire from models/
 ";
 

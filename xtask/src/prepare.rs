@@ -164,7 +164,7 @@ fn environment(name: &str, imports: &str, more: &[&str]) -> Result<PathBuf> {
         .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
     let folder = cache
         .context("neither XDG_CACHE_HOME nor HOME is set")?
-        .join(format!("ondol/{name}-boto3-{boto3}-pytest-{PYTEST}"));
+        .join(format!("ondol/{name}-botocore-{boto3}-pytest-{PYTEST}"));
     let python = folder.join("bin/python");
     let works = Command::new(&python)
         .args(["-c", &format!("import {imports}")])
@@ -183,6 +183,8 @@ fn environment(name: &str, imports: &str, more: &[&str]) -> Result<PathBuf> {
         Command::new(&python)
             .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
             .arg(format!("boto3=={boto3}"))
+            // A newer one has newer models, and refuses what ours does not.
+            .arg(format!("botocore=={boto3}"))
             .arg(format!("pytest=={PYTEST}"))
             .args(more),
     )?;
