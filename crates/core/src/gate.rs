@@ -418,10 +418,10 @@ mod tests {
 
     #[test]
     fn any_order_of_events_keeps_the_lists_right() {
-        for seed in 0..200 {
+        for seed in 0..10_000 {
             let (mut gate, mut coins) = (Gate::default(), Coins::from_seed(seed));
             let mut in_flight: BTreeMap<EnvironmentId, u32> = BTreeMap::new();
-            for _ in 0..200 {
+            for _ in 0..60 {
                 let id = EnvironmentId(coins.below(8) as u128);
                 match coins.below(6) {
                     0 => {

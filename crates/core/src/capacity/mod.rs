@@ -355,4 +355,6 @@ impl Planner<'_> {
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;

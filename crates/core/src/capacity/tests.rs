@@ -16,7 +16,7 @@ pub(super) struct World {
     last: Plan,
 }
 
-fn provider(max_vcpu_count: u32) -> CapacityProvider {
+pub(super) fn provider(max_vcpu_count: u32) -> CapacityProvider {
     CapacityProvider {
         name: "cp".into(),
         state: ProviderState::Pending,
@@ -33,7 +33,7 @@ fn provider(max_vcpu_count: u32) -> CapacityProvider {
     }
 }
 
-fn version(function: &str, id: u128) -> FunctionVersion {
+pub(super) fn version(function: &str, id: u128) -> FunctionVersion {
     FunctionVersion {
         function: function.into(),
         version: crate::identity::LATEST_PUBLISHED.into(),

@@ -186,6 +186,25 @@ fn constant_noisy_load_makes_it_settle_once_and_stay() {
 }
 
 #[test]
+fn whatever_comes_the_bounds_hold_and_nothing_shrinks_in_the_first_quarter_of_an_hour() {
+    for seed in 0..10_000 {
+        let mut coins = Coins::from_seed(seed);
+        let mut version = Version::new(1 + coins.below(6) as u32, 1 + coins.below(32) as u32);
+        version.policy.max = version.policy.min + coins.below(40) as u32;
+        version.policy.zones = 1 + coins.below(3) as u32;
+        let mut most = version.running;
+        for _ in 0..40 {
+            let asked = coins.below(20_000) as u64;
+            let cpu = coins.below(60_000) as u64;
+            let now = version.second(asked, 1 + coins.below(5_000) as u64, cpu);
+            assert!((version.policy.min..=version.policy.max).contains(&now), "seed {seed}: {now}");
+            assert!(now >= most, "seed {seed}: from {most} to {now}");
+            most = now;
+        }
+    }
+}
+
+#[test]
 fn bounds_hold_and_equal_bounds_are_fixed() {
     let mut version = Version::new(4, 1);
     version.policy.max = 4;
