@@ -36,12 +36,12 @@ pub enum SimError {
 }
 
 /// Simulates a scenario from a seed.
-pub fn simulate(scenario: Scenario, seed: u64, trace: Option<trace::Trace>) -> Result<Summary, SimError> {
+pub fn simulate(scenario: &Scenario, seed: u64, trace: Option<trace::Trace>) -> Result<Summary, SimError> {
     scenario.check()?;
     let mut world = World::new(scenario.clone(), seed, trace);
     world.run();
     if let Some(error) = world.trace_error() {
         return Err(error);
     }
-    Ok(Summary::of(&scenario, seed, &world))
+    Ok(Summary::of(scenario, seed, &world))
 }

@@ -194,21 +194,6 @@ impl Columns {
 }
 
 impl Trace {
-    /// The next invocation; none at the end, or where the trace is not as it was when it was checked.
-    pub fn next(&mut self) -> Option<Traced> {
-        match self.read_next() {
-            Ok(found) => {
-                let (name, traced) = found?;
-                let function = *self.numbers.get(&name)?;
-                Some(Traced { function, ..traced })
-            }
-            Err(error) => {
-                self.error = Some(error);
-                None
-            }
-        }
-    }
-
     pub fn take_error(&mut self) -> Option<SimError> {
         self.error.take()
     }
@@ -268,6 +253,25 @@ impl Trace {
     }
 }
 
+impl Iterator for Trace {
+    type Item = Traced;
+
+    /// None at the end, or where the trace is not as it was when it was checked.
+    fn next(&mut self) -> Option<Traced> {
+        match self.read_next() {
+            Ok(found) => {
+                let (name, traced) = found?;
+                let function = *self.numbers.get(&name)?;
+                Some(Traced { function, ..traced })
+            }
+            Err(error) => {
+                self.error = Some(error);
+                None
+            }
+        }
+    }
+}
+
 /// The character a cell begins at, from 1, in a line without quotes.
 fn character(record: &StringRecord, place: usize) -> usize {
     record.iter().take(place).map(|cell| cell.chars().count() + 1).sum::<usize>() + 1
@@ -284,8 +288,7 @@ mod tests {
         std::fs::write(&path, text).unwrap();
         let mut scenario = Scenario::default();
         let read = read(&path, &mut scenario);
-        let all = read
-            .map(|found| found.map_or(Vec::new(), |mut found| std::iter::from_fn(|| found.next()).collect()));
+        let all = read.map(|found| found.map_or(Vec::new(), Iterator::collect));
         std::fs::remove_file(&path).unwrap();
         all.map(|all| (scenario, all))
     }

@@ -9,7 +9,7 @@ use ondol_sim::{Summary, scenarios, simulate};
 const SEED: u64 = 1;
 
 fn run(name: &str) -> Summary {
-    simulate(scenarios::named(name).unwrap(), SEED, None).unwrap()
+    simulate(&scenarios::named(name).unwrap(), SEED, None).unwrap()
 }
 
 /// Against what was reviewed: without the timeline, which nobody reads.
@@ -99,7 +99,7 @@ fn cpu_decides_where_cpu_is_scarce() {
 #[test]
 fn the_same_seed_gives_the_same_bytes_and_another_does_not() {
     let run = |seed| {
-        let summary = simulate(scenarios::named("five-calls").unwrap(), seed, None).unwrap();
+        let summary = simulate(&scenarios::named("five-calls").unwrap(), seed, None).unwrap();
         serde_json::to_string(&summary).unwrap() + &ondol_sim::plot::svg(&summary).unwrap() + &summary.csv()
     };
     assert_eq!(run(5), run(5));

@@ -5,6 +5,7 @@
 //! alone. `--check` fails when the committed output is not what the model gives.
 //! What the generator does not know, it refuses by name: a silent gap would become a wrong answer.
 
+mod instance_types;
 mod source;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,6 +23,7 @@ pub fn codegen(arguments: &[String]) -> Result<()> {
     let check = arguments.iter().any(|a| a == "--check");
     if arguments.iter().any(|a| a == "--fetch") {
         fetch(&root)?;
+        instance_types::fetch(&root)?;
     }
     let overrides = std::fs::read_to_string(root.join("models/overrides.json"))?;
     let overrides: BTreeMap<String, BTreeMap<String, Value>> =

@@ -9,6 +9,8 @@ use anyhow::{Context, Result, bail};
 use crate::shell::{repository, run, run_quietly};
 
 pub const RUNTIMES: &[&str] = &["python3.13", "nodejs24.x", "provided.al2023"];
+/// Its server stands for AWS services, and its table tells of instance types.
+pub const MOTO: &str = "5.2.5";
 const PYTEST: &str = "8.4.2";
 
 /// One line before each step that may take a while.
@@ -154,7 +156,8 @@ pub fn python() -> Result<PathBuf> {
 
 /// The same with moto, whose server stands for the services that Ondol does not serve.
 pub fn moto() -> Result<PathBuf> {
-    environment("moto", "boto3, pytest, moto, freezegun", &["moto[server]==5.2.5", "freezegun==1.5.5"])
+    let moto = format!("moto[server]=={MOTO}");
+    environment("moto", "boto3, pytest, moto, freezegun", &[&moto, "freezegun==1.5.5"])
 }
 
 fn environment(name: &str, imports: &str, more: &[&str]) -> Result<PathBuf> {

@@ -154,7 +154,7 @@ pub fn sim(arguments: &Sim, output: Output) -> Result<()> {
         (None, None) => None,
     };
     change(&mut scenario, arguments);
-    let summary = ondol_sim::simulate(scenario, arguments.seed, traced)?;
+    let summary = ondol_sim::simulate(&scenario, arguments.seed, traced)?;
     if let Some(path) = &arguments.csv {
         fs::write(path, summary.csv()).with_context(|| path.display().to_string())?;
     }
