@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use hdrhistogram::Histogram;
-use ondol_core::capacity::{Instance, Scaling};
+use ondol_core::capacity::{Instance, InstanceState, Scaling};
 use ondol_core::function::VersionKey;
 use ondol_core::gate::ThrottleCause;
 use ondol_core::instance_type::by_name;
@@ -131,7 +131,7 @@ impl Collector {
     }
 
     fn is_on(&self, now: u64) -> bool {
-        (self.began_at..=self.ends_at).contains(&now)
+        (self.began_at..self.ends_at).contains(&now)
     }
 
     fn point(&mut self, now: u64) -> Option<&mut Point> {
@@ -220,13 +220,16 @@ impl Collector {
 
     pub fn instance_came(&mut self, instance: &Instance, now: u64) {
         self.count_vcpus(now);
-        self.instances_launched += 1;
         self.vcpus += by_name(&instance.instance_type).map_or(0, |found| found.vcpus);
+    }
+
+    pub fn instance_up(&mut self) {
+        self.instances_launched += 1;
     }
 
     pub fn instance_gone(&mut self, instance: &Instance, now: u64) {
         self.count_vcpus(now);
-        self.instances_ended += 1;
+        self.instances_ended += u64::from(!matches!(instance.state, InstanceState::LaunchFailed(_)));
         self.vcpus -= by_name(&instance.instance_type).map_or(0, |found| found.vcpus);
     }
 

@@ -45,6 +45,17 @@ pub fn svg(summary: &Summary) -> Result<String, SimError> {
     Ok(out)
 }
 
+/// The points of a line without those in the middle of a level stretch, which nobody sees.
+fn turns(values: &[f64]) -> impl Iterator<Item = (usize, f64)> {
+    let is_same = |one: f64, other: f64| (one - other).abs() < f64::EPSILON;
+    let is_level = move |at: usize| {
+        let before = at.checked_sub(1).and_then(|before| values.get(before));
+        let around = before.zip(values.get(at + 1));
+        around.is_some_and(|(before, after)| is_same(*before, *after) && is_same(*before, values[at]))
+    };
+    values.iter().copied().enumerate().filter(move |(at, _)| !is_level(*at))
+}
+
 type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
 type Drawn = Result<(), Box<dyn std::error::Error>>;
 
@@ -64,8 +75,7 @@ fn draw(area: &Area<'_>, summary: &Summary, interval: f64, panels: &[(&str, Vec<
             .build_cartesian_2d(0.0..length * interval / unit_seconds, 0.0..highest * 1.1)?;
         chart.configure_mesh().x_desc(unit).y_desc(*name).light_line_style(WHITE).draw()?;
         for (label, colour, values) in lines {
-            let points =
-                values.iter().enumerate().map(|(at, value)| (at as f64 * interval / unit_seconds, *value));
+            let points = turns(values).map(|(at, value)| (at as f64 * interval / unit_seconds, value));
             let colour = *colour;
             chart
                 .draw_series(LineSeries::new(points, &colour))?

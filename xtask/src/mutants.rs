@@ -112,10 +112,10 @@ const MUTANTS: &[Mutant] = &[
         to: "if count.running >= enough.max(minimum) {",
     },
     Mutant {
-        name: "zones are not balanced",
+        name: "zones that a fault left uneven stay so",
         file: "crates/core/src/capacity/environments.rs",
-        from: "zones.sort_by_key(|zone| (in_zone(*zone), *zone));",
-        to: "let _ = in_zone;",
+        from: "if most > least + 1 {",
+        to: "if most > least + 1_000 {",
     },
     Mutant {
         name: "a roll-over at the cap fills up what it makes way for",

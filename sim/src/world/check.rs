@@ -58,6 +58,11 @@ impl World {
 
     pub(super) fn note_plan(&mut self, plan: &Plan) {
         let now = self.now;
+        let wakes = plan.wake_at.map_or(u64::MAX, |at| at.0);
+        assert!(
+            self.checks.is_none() || wakes > self.policy().0,
+            "liveness: a plan is to be made again at once"
+        );
         let blocked = plan.scaling.values().any(|scaling| scaling.blocked.is_some());
         if let Some(checks) = &mut self.checks {
             checks.is_quiet = plan.steps.is_empty();

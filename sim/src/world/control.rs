@@ -310,7 +310,9 @@ impl World {
         } else {
             InstanceState::Running
         };
-        if instance.state != InstanceState::Running {
+        if instance.state == InstanceState::Running {
+            self.collector.instance_up();
+        } else {
             self.note_fault();
         }
         self.decide_soon();
