@@ -179,6 +179,23 @@ def test_exact_refusals(server):
     assert fault(server.provider, "refused", CapacityProviderScalingConfig=auto)[1] == (
         "A scaling policy can't be specified when the scalingMode is set to Auto"
     )
+    cpu = {"PredefinedMetricType": "LambdaCapacityProviderAverageCPUUtilization"}
+    gpu = {"PredefinedMetricType": "LambdaCapacityProviderAverageGPUUtilization", "TargetValue": 50.0}
+    manual = lambda *policies: {"CapacityProviderScalingConfig": {"ScalingMode": "Manual", "ScalingPolicies": list(policies)}}
+    for settings, text in [
+        (manual(gpu), "no instances with GPUs"),
+        (manual(cpu | {"TargetValue": 50.0}, cpu | {"TargetValue": 70.0}), "Only one scaling policy"),
+        (manual(cpu | {"TargetValue": 0.0}), "TargetValue must be greater than 0"),
+        ({"InstanceRequirements": {"Architectures": ["arm64"], "AllowedInstanceTypes": ["m7i.*"]}}, "No arm64 instance type"),
+        ({"InstanceRequirements": {"Architectures": ["x86_64"], "AllowedInstanceTypes": ["nonsense"]}}, "No x86_64 instance type"),
+        ({"InstanceRequirements": {"Architectures": ["x86_64"], "AllowedInstanceTypes": ["m7i.4xlarge"]},
+          "CapacityProviderScalingConfig": {"MaxVCpuCount": 8}}, "MaxVCpuCount 8 is less than the 16 vCPUs of m7i.4xlarge"),
+        ({"InstanceRequirements": {"Architectures": ["x86_64"], "AllowedInstanceTypes": ["m7i.*"], "ExcludedInstanceTypes": ["c*"]}},
+         "Only one of AllowedInstanceTypes and ExcludedInstanceTypes"),
+    ]:
+        code, told, _ = fault(server.provider, "refused", **settings)
+        assert code == "InvalidParameterValueException" and text in told, settings
+    assert fault(client.get_capacity_provider, CapacityProviderName="refused")[0] == "ResourceNotFoundException"
     assert fault(client.list_durable_executions_by_function, FunctionName="x") == (
         "NotImplementedException",
         "ListDurableExecutionsByFunction isn't supported by this version of Ondol. COMPATIBILITY.md lists what is.",

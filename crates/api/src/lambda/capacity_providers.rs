@@ -1,10 +1,12 @@
 //! Capacity providers. Creating one launches nothing: the first publish does.
 
 use ondol_core::capacity_provider::{
-    CapacityProvider, InstanceRequirements, MAX_VCPU_COUNT_DEFAULT, PropagateTags, ProviderLogging,
-    ProviderScaling, ProviderState, ScalingMode, ScalingPolicy, TypeFilter,
+    CPU_METRIC, CapacityProvider, InstanceRequirements, MAX_VCPU_COUNT_DEFAULT, PropagateTags,
+    ProviderLogging, ProviderScaling, ProviderState, ScalingMode, ScalingPolicy, TypeFilter,
 };
 use ondol_core::function::{Architecture, Function, FunctionVersion};
+use ondol_core::managed_instances::MEMORY_MIB_MIN;
+use ondol_core::place::{Need, holds};
 use ondol_store::{Precondition, Revision, Transaction, keys};
 use ondol_wire::fault::Fault;
 use ondol_wire::lambda::types::{
@@ -46,11 +48,7 @@ pub async fn create(
         name,
     };
     Pass::of_provider(context, &provider.name, &provider.operator_role_arn).check(context)?;
-    if provider.requirements.types().is_empty() {
-        return Err(invalid(
-            "No known instance type of the architecture is left by AllowedInstanceTypes and ExcludedInstanceTypes.",
-        ));
-    }
+    check_possible(&provider.requirements, &provider.scaling)?;
     let key = keys::capacity_provider(&provider.name);
     let created = context
         .change(|| {
@@ -97,6 +95,7 @@ pub async fn update(
             let now = provider.scaling.clone();
             if let Some(wanted) = input.capacity_provider_scaling_config.clone() {
                 provider.scaling = scaling(wanted, Some(now))?;
+                check_possible(&provider.requirements, &provider.scaling)?;
             }
             if let Some(wanted) = input.propagate_tags.clone() {
                 provider.propagate_tags = Some(propagate_tags(wanted)?);
@@ -263,11 +262,30 @@ fn scaling(
         (None, Some(_)) if before.mode == ScalingMode::Auto => {
             return Err(invalid("A scaling policy can't be specified when the scalingMode is set to Auto"));
         }
-        (_, Some(policies)) => ScalingMode::Manual { policies: policies.into_iter().map(policy).collect() },
+        (_, Some(policies)) => ScalingMode::Manual { policies: self::policies(policies)? },
         (_, None) => before.mode,
     };
     let max_vcpu_count = input.max_v_cpu_count.and_then(|count| u32::try_from(count).ok());
     Ok(ProviderScaling { max_vcpu_count: max_vcpu_count.unwrap_or(before.max_vcpu_count), mode })
+}
+
+/// What nothing would act on is refused: a target that no load can meet, two that contradict each other, GPUs.
+fn policies(input: Vec<types::TargetTrackingScalingPolicy>) -> Result<Vec<ScalingPolicy>, Fault> {
+    let policies: Vec<ScalingPolicy> = input.into_iter().map(policy).collect();
+    if policies.iter().any(|policy| policy.metric != CPU_METRIC) {
+        return Err(invalid(format!(
+            "Only {CPU_METRIC} can be scaled by: this version of Ondol has no instances with GPUs."
+        )));
+    }
+    if policies.len() > 1 {
+        return Err(invalid(format!("Only one scaling policy can be specified for {CPU_METRIC}.")));
+    }
+    if policies.iter().any(|policy| policy.target_hundredths == 0) {
+        return Err(invalid(
+            "TargetValue must be greater than 0: no number of execution environments uses no CPU.",
+        ));
+    }
+    Ok(policies)
 }
 
 fn policy(input: types::TargetTrackingScalingPolicy) -> ScalingPolicy {
@@ -275,6 +293,25 @@ fn policy(input: types::TargetTrackingScalingPolicy) -> ScalingPolicy {
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     let target_hundredths = (input.target_value.unwrap_or_default() * 100.0).round() as u32;
     ScalingPolicy { metric: input.predefined_metric_type.unwrap_or_default(), target_hundredths }
+}
+
+/// The smallest execution environment must fit an instance, and that instance the cap.
+fn check_possible(requirements: &InstanceRequirements, scaling: &ProviderScaling) -> Result<(), Fault> {
+    let smallest = Need { vcpus: 1, memory_mib: u64::from(MEMORY_MIB_MIN) };
+    let types = requirements.types();
+    let Some(fitting) = types.iter().find(|found| holds(found, smallest) > 0) else {
+        return Err(invalid(format!(
+            "No {} instance type that AllowedInstanceTypes and ExcludedInstanceTypes leave has room for an execution environment of 1 vCPU and {MEMORY_MIB_MIN} MB. Allow larger types, or types of this architecture.",
+            requirements.architecture
+        )));
+    };
+    if fitting.vcpus > scaling.max_vcpu_count {
+        return Err(invalid(format!(
+            "MaxVCpuCount {} is less than the {} vCPUs of {}, the smallest instance type that can be launched. Raise it, or allow smaller types.",
+            scaling.max_vcpu_count, fitting.vcpus, fitting.name
+        )));
+    }
+    Ok(())
 }
 
 fn propagate_tags(input: types::PropagateTags) -> Result<PropagateTags, Fault> {
