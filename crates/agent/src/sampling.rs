@@ -47,7 +47,7 @@ impl Sampler {
     ) {
         let now = clock::wall();
         let usage = group.and_then(cgroup::usage).unwrap_or_default();
-        let Usage { cpu_micros, memory_bytes } = usage;
+        let Usage { cpu_micros, memory_bytes, cpu_pressure_hundredths } = usage;
         let busy_micros = gauge.busy_micros(now);
         let peak = gauge.take_peak();
         let before = self.before.replace(Before { at: now, busy_micros, cpu_micros });
@@ -64,6 +64,7 @@ impl Sampler {
             in_flight_peak: u32::try_from(peak).unwrap_or(u32::MAX),
             cpu_used_millis,
             cpu_available_millis: if group.is_some() { available(limits.cpu_millis, could_have) } else { 0 },
+            cpu_pressure_hundredths,
             memory_used_mib: u32::try_from(memory_bytes / MIB).unwrap_or(u32::MAX),
             disk_used_mib: self.scratch_used_mib(group),
             refusals: gauge.refusals.load(Ordering::Relaxed),

@@ -19,6 +19,10 @@ pub struct EnvironmentSignals {
     /// machine.
     pub cpu_used_millis: u32,
     pub cpu_available_millis: u32,
+    /// The part of the last ten seconds in which something in it waited for a CPU, in hundredths of a percent; none
+    /// where the kernel doesn't tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_pressure_hundredths: Option<u32>,
     /// What it cannot give back, file cache not counted.
     pub memory_used_mib: u32,
     /// What is in its `/tmp`.

@@ -96,6 +96,9 @@ pub struct Usage {
     pub cpu_micros: u64,
     /// Now, without file cache that the kernel can take back.
     pub memory_bytes: u64,
+    /// The part of the last ten seconds in which something in it waited for a CPU, in hundredths of a percent; only
+    /// where the kernel counts that for control groups, which version 1 does not.
+    pub cpu_pressure_hundredths: Option<u32>,
 }
 
 /// What a control group of ours has used; none where it is gone. `path` is below our own group.
@@ -108,6 +111,14 @@ pub fn usage(path: &str) -> Option<Usage> {
 pub fn a_process(path: &str) -> Option<u32> {
     let root = Hierarchy::detect().ok()?.roots().into_iter().next()?;
     fs::read_to_string(root.join(path).join("cgroup.procs")).ok()?.lines().next()?.parse().ok()
+}
+
+/// `some avg10=1.25 …`, in hundredths.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+fn pressure(text: &str) -> Option<u32> {
+    let some = text.lines().find_map(|line| line.strip_prefix("some avg10="))?;
+    let percent: f64 = some.split(' ').next()?.parse().ok()?;
+    Some((percent * 100.0).round() as u32)
 }
 
 /// The number after a word, in a file of such lines.
@@ -214,6 +225,7 @@ impl Hierarchy {
     fn usage(&self, path: &str) -> Option<Usage> {
         let text = |root: &Path, file: &str| fs::read_to_string(root.join(OURS).join(path).join(file)).ok();
         let number = |root: &Path, file: &str| text(root, file)?.trim().parse::<u64>().ok();
+        let mut cpu_pressure_hundredths = None;
         let (cpu_micros, memory, cache) = match self {
             Self::V1 { accounting, memory, .. } => {
                 let nanos = number(accounting, "cpuacct.usage").unwrap_or(0);
@@ -222,10 +234,11 @@ impl Hierarchy {
             }
             Self::V2 { root } => {
                 let cache = file_cache(&text(root, "memory.stat")?, "")?;
+                cpu_pressure_hundredths = text(root, "cpu.pressure").as_deref().and_then(pressure);
                 (word(&text(root, "cpu.stat")?, "usage_usec")?, number(root, "memory.current")?, cache)
             }
         };
-        Some(Usage { cpu_micros, memory_bytes: memory.saturating_sub(cache) })
+        Some(Usage { cpu_micros, memory_bytes: memory.saturating_sub(cache), cpu_pressure_hundredths })
     }
 
     fn limit(&self, folder: &Path, limit: &GroupLimits) -> io::Result<()> {
@@ -367,7 +380,15 @@ mod tests {
         fs::write(folder.join("cpu.stat"), "usage_usec 1500\nuser_usec 1000\n").unwrap();
         fs::write(folder.join("memory.current"), "5000\n").unwrap();
         fs::write(folder.join("memory.stat"), "anon 1\ninactive_file 2000\nactive_file 500\n").unwrap();
-        assert_eq!(hierarchy.usage("s/i/e"), Some(Usage { cpu_micros: 1_500, memory_bytes: 2_500 }));
+        let mut usage = Usage { cpu_micros: 1_500, memory_bytes: 2_500, cpu_pressure_hundredths: None };
+        assert_eq!(hierarchy.usage("s/i/e"), Some(usage), "a kernel without pressure says nothing of it");
+        fs::write(
+            folder.join("cpu.pressure"),
+            "some avg10=12.34 avg60=1.00 avg300=0.00 total=9\nfull avg10=0.00\n",
+        )
+        .unwrap();
+        usage.cpu_pressure_hundredths = Some(1_234);
+        assert_eq!(hierarchy.usage("s/i/e"), Some(usage));
         fs::remove_dir_all(&root).unwrap();
     }
 

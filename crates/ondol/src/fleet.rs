@@ -134,6 +134,8 @@ pub fn environment(
 fn add_measured(shown: &mut Value, reported: &EnvironmentReport, configuration: &FunctionConfiguration) {
     let signals = reported.signals;
     shown["cpuPercent"] = percent(signals.cpu_used_millis.into(), configuration.cpu_millis()).into();
+    shown["cpuPressurePercent"] =
+        signals.cpu_pressure_hundredths.map(|hundredths| f64::from(hundredths) / 100.0).into();
     shown["memoryMiB"] = signals.memory_used_mib.into();
     shown["memoryPercent"] =
         percent(signals.memory_used_mib.into(), configuration.memory_size_mib.into()).into();

@@ -120,6 +120,7 @@ impl Agent {
             in_flight_peak: u32::try_from(peak).unwrap_or(u32::MAX),
             cpu_used_millis: part(used - cpu, 1_000),
             cpu_available_millis: self.limits.cpu_millis,
+            cpu_pressure_hundredths: None,
             memory_used_mib: self.limits.memory_mib * memory_percent / 100,
             disk_used_mib: 0,
             refusals: self.refusals,
