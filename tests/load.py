@@ -111,6 +111,7 @@ class Look:
     why: str
     environments: list
     throttles: dict
+    at: float
 
     @property
     def ready(self):
@@ -144,12 +145,13 @@ class Watch:
 
     def look(self):
         page = self.server.status()
+        at = time.monotonic()
         for decision in reversed(page["decisions"]):
             self.decisions.setdefault((decision["at"], decision["what"]), decision["why"])
         self.instances.append({i["id"]: i for p in page["capacityProviders"] for i in p["instances"]})
         for v in page["functionVersions"]:
             scaling = v["scaling"] or {"wanted": None, "why": ""}
-            look = Look(v["state"], v["reason"], scaling["wanted"], scaling["why"], v["executionEnvironments"], v["throttles"])
+            look = Look(v["state"], v["reason"], scaling["wanted"], scaling["why"], v["executionEnvironments"], v["throttles"], at)
             self.looks.setdefault(v["function"], []).append(look)
 
     def of(self, name, since=0):
@@ -160,6 +162,15 @@ class Watch:
 
     def fewest_ready(self, name, since=0):
         return min(len(look.ready) for look in self.of(name, since))
+
+    def starts(self, name):
+        """How long each environment took until it was ready, in seconds, as near as looks tell."""
+        seen = {}
+        for look in self.of(name):
+            for environment in look.environments:
+                states = seen.setdefault(environment["id"], {})
+                states.setdefault(environment["state"], look.at)
+        return sorted(states["Ready"] - states["Starting"] for states in seen.values() if {"Starting", "Ready"} <= states.keys())
 
     def zones_differ(self, name):
         """By how many environments that run or start a zone had more than another, at most."""

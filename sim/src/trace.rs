@@ -35,6 +35,8 @@ pub struct Trace {
     reader: Reader<File>,
     columns: Columns,
     numbers: BTreeMap<String, usize>,
+    /// The part that needs a CPU where no column tells it: of functions the scenario has, and of all others.
+    cpu_shares: BTreeMap<String, f64>,
     cpu_share: f64,
     record: StringRecord,
     last_at: u64,
@@ -49,14 +51,16 @@ struct Columns {
     cpu: Option<(usize, f64)>,
 }
 
-/// Reads what a trace says into a scenario: its functions, each like the scenario's first, and its length. Gives the
-/// single invocations, if it is such a trace.
+/// Reads what a trace says into a scenario: its functions, each like the scenario's function of that name or else like
+/// its first, and its length. Gives the single invocations, if it is such a trace.
 pub fn read(path: &Path, scenario: &mut Scenario) -> Result<Option<Trace>, SimError> {
     let mut reader = open(path)?;
     let header = reader.headers().map_err(|error| broken(&error))?.clone();
-    let like = scenario.functions.first().cloned().unwrap_or_default();
+    let known = std::mem::take(&mut scenario.functions);
+    let first = known.first().cloned().unwrap_or_default();
+    let like = |name: &str| known.iter().find(|function| function.name == name).unwrap_or(&first);
     if header.iter().any(|name| name == "HashFunction") {
-        scenario.functions = counted(&mut reader, &header, &like)?;
+        scenario.functions = counted(&mut reader, &header, like)?;
         let minutes = scenario.functions.iter().map(|function| match &function.load {
             Load::PerMinute { counts } => counts.len() as u64,
             _ => 0,
@@ -69,7 +73,8 @@ pub fn read(path: &Path, scenario: &mut Scenario) -> Result<Option<Trace>, SimEr
         reader,
         columns,
         numbers: BTreeMap::new(),
-        cpu_share: like.service.cpu_share,
+        cpu_shares: known.iter().map(|of| (of.name.clone(), of.service.cpu_share)).collect(),
+        cpu_share: first.service.cpu_share,
         record: StringRecord::new(),
         last_at: 0,
         error: None,
@@ -95,7 +100,10 @@ pub fn read(path: &Path, scenario: &mut Scenario) -> Result<Option<Trace>, SimEr
     if names.is_empty() {
         return Err(SimError::Trace { line: 2, column: 1, what: "there is no invocation in it".into() });
     }
-    let named = |name: String| Function { name, count: 1, load: Load::None, ..like.clone() };
+    let named = |name: String| {
+        let like = like(&name).clone();
+        Function { name, count: 1, load: Load::None, ..like }
+    };
     scenario.functions = names.into_iter().map(named).collect();
     scenario.duration_seconds = last.div_ceil(1_000_000).max(1);
     let mut reader = open(path)?;
@@ -115,10 +123,10 @@ fn broken(error: &csv::Error) -> SimError {
     SimError::Trace { line, column: 1, what: error.to_string() }
 }
 
-fn counted(
+fn counted<'a>(
     reader: &mut Reader<File>,
     header: &StringRecord,
-    like: &Function,
+    like: impl Fn(&str) -> &'a Function,
 ) -> Result<Vec<Function>, SimError> {
     let named = |name: &str| header.iter().position(|found| found == name);
     let function = named("HashFunction").unwrap_or(0);
@@ -157,7 +165,7 @@ fn counted(
             name: record[function].to_owned(),
             count: 1,
             load: Load::PerMinute { counts },
-            ..like.clone()
+            ..like(&record[function]).clone()
         });
     }
     if functions.is_empty() {
@@ -205,6 +213,10 @@ impl Trace {
         let Columns { function, arrival, duration, cpu } = self.columns;
         let at = self.time("arrival", arrival, ARRIVAL_SECONDS_MAX)?;
         let takes = self.time("duration", duration, DURATION_SECONDS_MAX)?;
+        let name = match function {
+            Some(place) => self.cell(place)?.to_owned(),
+            None => "function".into(),
+        };
         let cpu_micros = match cpu {
             Some(cpu) => {
                 let used = self.time("cpu", cpu, DURATION_SECONDS_MAX)?;
@@ -213,17 +225,13 @@ impl Trace {
                 }
                 used
             }
-            None => micros(takes as f64 * self.cpu_share),
+            None => micros(takes as f64 * self.cpu_shares.get(&name).unwrap_or(&self.cpu_share)),
         };
         if at < self.last_at {
             let what = "it comes before the invocation in the line above: sort the trace by arrival".into();
             return Err(self.refuse(arrival.0, what));
         }
         self.last_at = at;
-        let name = match function {
-            Some(place) => self.cell(place)?.to_owned(),
-            None => "function".into(),
-        };
         let wait_micros = (takes - cpu_micros).max(1);
         Ok(Some((name, Traced { at_micros: at, function: 0, cpu_micros, wait_micros })))
     }
@@ -282,11 +290,14 @@ mod tests {
     use super::*;
 
     fn trace(text: &str) -> Result<(Scenario, Vec<Traced>), SimError> {
+        trace_of(text, Scenario::default())
+    }
+
+    fn trace_of(text: &str, mut scenario: Scenario) -> Result<(Scenario, Vec<Traced>), SimError> {
         static NUMBER: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let path = std::env::temp_dir().join(format!("ondol-trace-{}-{number}.csv", std::process::id()));
         std::fs::write(&path, text).unwrap();
-        let mut scenario = Scenario::default();
         let read = read(&path, &mut scenario);
         let all = read.map(|found| found.map_or(Vec::new(), Iterator::collect));
         std::fs::remove_file(&path).unwrap();
@@ -300,6 +311,26 @@ mod tests {
         assert_eq!((scenario.functions.len(), scenario.duration_seconds), (2, 3));
         assert_eq!(all.len(), 3);
         assert_eq!((all[1].function, all[1].at_micros, all[1].cpu_micros), (1, 1_000_000, 400_000));
+    }
+
+    #[test]
+    fn functions_are_as_the_scenario_says_by_their_name_or_else_like_its_first() {
+        let of = |name: &str, max_concurrency, cpu_share| {
+            let mut function = Function { name: name.into(), max_concurrency, ..Function::default() };
+            function.service.cpu_share = cpu_share;
+            function
+        };
+        let scenario = Scenario { functions: vec![of("b", 2, 0.0), of("c", 3, 0.5)], ..Scenario::default() };
+        let text = "function,arrival_seconds,duration_ms\na,0,100\nc,1,100\n";
+        let (scenario, all) = trace_of(text, scenario).unwrap();
+        let shown = scenario.functions.iter().map(|of| (of.name.as_str(), of.max_concurrency));
+        assert_eq!(shown.collect::<Vec<_>>(), [("a", 2), ("c", 3)]);
+        assert_eq!(all.iter().map(|traced| traced.cpu_micros).collect::<Vec<_>>(), [0, 50_000]);
+        let text = "HashFunction,1\nc,1\na,1\n";
+        let known = Scenario { functions: vec![of("b", 2, 0.0), of("c", 3, 0.5)], ..Scenario::default() };
+        let (scenario, _) = trace_of(text, known).unwrap();
+        assert_eq!(scenario.functions[0].max_concurrency, 3);
+        assert_eq!(scenario.functions[1].max_concurrency, 2);
     }
 
     #[test]

@@ -21,9 +21,10 @@ pub struct Sim {
     #[command(subcommand)]
     command: Option<SimCommand>,
     /// The name of a scenario (`ondol sim list`), or a file of one (TOML)
-    #[arg(default_value = scenarios::DEFAULT)]
-    scenario: String,
-    /// Recorded load as CSV: counts by the minute (Azure Functions 2019), or arrival and duration of each invocation
+    scenario: Option<String>,
+    /// Recorded load as CSV: counts by the minute (Azure Functions 2019), or arrival and duration of each invocation.
+    /// With a scenario, each function is like the scenario's function of its name, or else like its first, and the
+    /// scenario's events happen
     #[arg(long, value_name = "FILE", conflicts_with = "workload")]
     trace: Option<PathBuf>,
     /// The same seed gives the same simulation, byte for byte
@@ -135,10 +136,13 @@ pub fn sim(arguments: &Sim, output: Output) -> Result<()> {
         Some(SimCommand::List) => return list(output),
         None => {}
     }
-    let mut scenario = scenario(&arguments.scenario)?;
+    let mut scenario = scenario(arguments.scenario.as_deref().unwrap_or(scenarios::DEFAULT))?;
     let traced = match (&arguments.trace, arguments.workload) {
         (Some(path), _) => {
-            scenario = Scenario { name: path.display().to_string(), events: Vec::new(), ..blank(scenario) };
+            if arguments.scenario.is_none() {
+                scenario = Scenario { events: Vec::new(), ..blank(scenario) };
+            }
+            scenario.name = path.display().to_string();
             change(&mut scenario, arguments);
             trace::read(path, &mut scenario).with_context(|| path.display().to_string())?
         }
