@@ -29,7 +29,6 @@ pub struct Checks {
     is_quiet: bool,
     /// The last plan said that a version can't have what it wants.
     is_short: bool,
-    faults: bool,
 }
 
 impl World {
@@ -37,7 +36,6 @@ impl World {
         let until = self.now + HEAL_MICROS;
         if let Some(checks) = &mut self.checks {
             checks.healing_until = until;
-            checks.faults = true;
         }
     }
 
