@@ -118,7 +118,7 @@ class Look:
         return [e["id"] for e in self.environments if e["state"] == "Ready"]
 
     def refusing(self, cause):
-        return [e["id"] for e in self.environments if e["refusesFor"] == cause]
+        return [e["id"] for e in self.environments if e.get("refusesFor") == cause]
 
 
 class Watch:
