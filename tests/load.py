@@ -163,10 +163,10 @@ class Watch:
     def fewest_ready(self, name, since=0):
         return min(len(look.ready) for look in self.of(name, since))
 
-    def starts(self, name):
-        """How long each environment took until it was ready, in seconds, as near as looks tell."""
+    def starts(self, name, since=0):
+        """How long each environment took until it was ready, in seconds and sorted, as near as looks tell."""
         seen = {}
-        for look in self.of(name):
+        for look in self.of(name, since):
             for environment in look.environments:
                 states = seen.setdefault(environment["id"], {})
                 states.setdefault(environment["state"], look.at)

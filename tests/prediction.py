@@ -10,9 +10,10 @@ from conftest import BIN
 
 # Nobody knows where in the second between two looks at what is used a load begins: a prediction is made for each of these.
 PHASES = (0.0, 0.2, 0.4, 0.6, 0.8)
-# On a server an instance is a share of the machine, there at once.
+# On a server an instance is a share of the machine, there at once; and it looks at what is in flight five times a second.
 CAPACITY = """
 time_scale = {time_scale}
+refresh_millis = 200
 launch = {{ seconds_min = 0.0, seconds_max = 0.0 }}
 start = {{ millis_min = {start_min}, millis_max = {start_max} }}
 """
@@ -23,8 +24,11 @@ class Prediction:
 
     def __init__(self, folder, scenario, time_scale, starts, outcomes=(), seconds=None, name="function"):
         """Of a scenario's text, with the starts that were measured; the load is the scenario's, or what was sent."""
+        assert starts, "no start of an environment was seen"
         millis = [round(start * 1_000) for start in starts]
-        head = CAPACITY.format(time_scale=time_scale, start_min=millis[len(millis) // 10], start_max=millis[-1 - len(millis) // 10])
+        # Without the tenth that was fastest, and the tenth that was slowest.
+        self.start_millis = millis[len(millis) // 10], millis[-1 - len(millis) // 10]
+        head = CAPACITY.format(time_scale=time_scale, start_min=self.start_millis[0], start_max=self.start_millis[1])
         file = folder / "scenario.toml"
         file.write_text(head + scenario)
         self.summaries = []
@@ -78,7 +82,7 @@ class Table:
     """Predicted beside happened, as it is shown and kept in docs/guide/prediction.md."""
 
     def __init__(self):
-        self.rows = []
+        self.rows, self.starts = [], []
 
     def add(self, case, quantity, predicted, happened):
         if isinstance(predicted[0], list):
@@ -94,4 +98,6 @@ class Table:
 
     def text(self):
         head = [("case", "quantity", "predicted", "happened", "error"), ("---",) * 5]
-        return "\n".join(f"| {' | '.join(row)} |" for row in head + self.rows)
+        rows = [f"| {' | '.join(row)} |" for row in head + self.rows]
+        starts = [f"{case}: {least} to {most} ms" for case, (least, most) in self.starts]
+        return "\n".join([*rows, "", "starts as measured: " + "; ".join(starts)])

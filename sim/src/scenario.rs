@@ -25,6 +25,9 @@ pub struct Scenario {
     pub time_scale: u64,
     /// How often environments are sampled, and the planner decides though nothing happened.
     pub sample_seconds: u64,
+    /// How often it is looked at what is in flight, upon which the planner decides when that has changed, as a server's
+    /// does; 0 for only with samples.
+    pub refresh_millis: u64,
     /// How often a throttled caller asks again, with the SDKs' growing delay.
     pub retries: u32,
     #[serde(rename = "function")]
@@ -225,6 +228,7 @@ impl Default for Scenario {
             start: Start::default(),
             time_scale: 1,
             sample_seconds: 1,
+            refresh_millis: 0,
             retries: 0,
             functions: Vec::new(),
             events: Vec::new(),
@@ -309,6 +313,9 @@ impl Scenario {
             return refuse(
                 "time_scale must be between 1 and 100000, and sample_seconds between 1 and 3600".into(),
             );
+        }
+        if self.refresh_millis != 0 && !(10..=3_600_000).contains(&self.refresh_millis) {
+            return refuse("refresh_millis must be 0, or between 10 and 3600000".into());
         }
         if self.warm_up_seconds > DURATION_SECONDS_MAX {
             return refuse("warm_up_seconds is more than a year".into());

@@ -60,7 +60,7 @@ pub fn read(path: &Path, scenario: &mut Scenario) -> Result<Option<Trace>, SimEr
     let first = known.first().cloned().unwrap_or_default();
     let like = |name: &str| known.iter().find(|function| function.name == name).unwrap_or(&first);
     if header.iter().any(|name| name == "HashFunction") {
-        scenario.functions = counted(&mut reader, &header, like)?;
+        scenario.functions = counted(&mut reader, &header, &like)?;
         let minutes = scenario.functions.iter().map(|function| match &function.load {
             Load::PerMinute { counts } => counts.len() as u64,
             _ => 0,
@@ -126,7 +126,7 @@ fn broken(error: &csv::Error) -> SimError {
 fn counted<'a>(
     reader: &mut Reader<File>,
     header: &StringRecord,
-    like: impl Fn(&str) -> &'a Function,
+    like: &impl Fn(&str) -> &'a Function,
 ) -> Result<Vec<Function>, SimError> {
     let named = |name: &str| header.iter().position(|found| found == name);
     let function = named("HashFunction").unwrap_or(0);

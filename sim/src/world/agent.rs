@@ -385,6 +385,19 @@ impl World {
     }
 }
 
+impl World {
+    /// Between two samples: a server's planner decides whenever what is in flight has changed.
+    pub(super) fn refresh(&mut self) {
+        let in_flight = |number: &usize| (*number, self.agents[*number].slots.in_flight());
+        let seen: Vec<(usize, usize)> = self.alive.iter().map(in_flight).collect();
+        if seen != self.seen_in_flight {
+            self.seen_in_flight = seen;
+            self.decide_now();
+        }
+        self.at(self.now + self.scenario.refresh_millis * 1_000, Event::Refresh);
+    }
+}
+
 /// Why it takes nothing at all, if it does not.
 fn takes_nothing(heat: Option<Heat>) -> Option<ThrottleCause> {
     heat.filter(|heat| heat.in_flight_max == 0).map(|heat| heat.cause)

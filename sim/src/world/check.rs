@@ -147,7 +147,7 @@ impl World {
                 self.alive.iter().for_each(|agent| self.check_agent(*agent));
             }
             Event::WaitDone { .. } | Event::Arrival { .. } | Event::Traced | Event::Retry { .. } => {}
-            Event::Launched { .. } | Event::Sample | Event::Decide | Event::Fault { .. } => {
+            Event::Launched { .. } | Event::Sample | Event::Refresh | Event::Decide | Event::Fault { .. } => {
                 self.check_capacity();
                 self.check_counts(checks);
             }

@@ -71,6 +71,7 @@ enum Event {
         launch: usize,
     },
     Sample,
+    Refresh,
     Decide,
     Fault {
         number: usize,
@@ -118,6 +119,8 @@ pub struct World {
     picture: Picture,
     memory: Memory,
     decide_at: Option<u64>,
+    /// What each environment had in flight when that was looked at last.
+    seen_in_flight: Vec<(usize, usize)>,
     paused_until: u64,
     launches: Vec<InstanceId>,
     zones_lost: BTreeSet<String>,
@@ -162,6 +165,7 @@ impl World {
             picture,
             memory: Memory::default(),
             decide_at: None,
+            seen_in_flight: Vec::new(),
             paused_until: 0,
             launches: Vec::new(),
             zones_lost: BTreeSet::new(),
@@ -213,6 +217,9 @@ impl World {
     fn warm_up(&mut self) {
         self.decide_soon();
         self.at(SECOND_MICROS, Event::Sample);
+        if self.scenario.refresh_millis > 0 {
+            self.at(self.scenario.refresh_millis * 1_000, Event::Refresh);
+        }
         while self.now < control::WARM_UP_SECONDS_MAX * SECOND_MICROS && !self.is_up() {
             let next = self.now + SECOND_MICROS;
             self.run_until(next);
@@ -284,6 +291,7 @@ impl World {
             Event::Ended { agent } => self.ended(agent),
             Event::Launched { launch } => self.launched(launch),
             Event::Sample => self.sample(),
+            Event::Refresh => self.refresh(),
             Event::Decide => self.decide(),
             Event::Fault { number } => {
                 let what = self.scenario.events[number].what.clone();
