@@ -2,9 +2,10 @@
 
 import json
 import stat
+import subprocess
 from pathlib import Path
 
-from conftest import wait_until
+from conftest import BIN, wait_until
 from test_api import PYTHON
 
 SECRET = "hunter2-hunter2"
@@ -36,3 +37,12 @@ def test_decisions_are_journaled_with_their_pictures_and_without_secrets(own_ser
     own_server.start()
     files, _ = wait_until(lambda: (now := lines(own_server)) and len(now[0]) == 2 and now[0][1].stat().st_size and now, "a second file")
     assert files[1].read_text().startswith('{"keyframe":{"format":1,"sequence":1,')
+    own_server.kill()
+    replay = [BIN, "sim", "replay", files[0].parent]
+    replayed = json.loads(subprocess.run([*replay, "--json"], capture_output=True, text=True, check=True).stdout)
+    assert replayed["decisions"] >= 4 and replayed["differences"] == 0, replayed
+    # What was decided otherwise is found, and said.
+    text = files[0].read_text()
+    files[0].write_text(text.replace("the minimum is not reached", "it was told to", 1))
+    told = subprocess.run(replay, capture_output=True, text=True)
+    assert told.returncode == 1 and "1 of" in told.stderr and "the first is decision" in told.stdout, told

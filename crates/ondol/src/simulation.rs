@@ -2,15 +2,15 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, Subcommand, ValueEnum};
-use ondol_core::capacity::journal::Replay;
+use ondol_control::journal::Replayed;
+use ondol_core::capacity::journal::Summary;
 use ondol_sim::scenario::{Load, Scenario, Spread};
 use ondol_sim::{plot, scenarios, trace};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::Output;
 use crate::commands::show;
@@ -218,24 +218,63 @@ fn list(output: Output) -> Result<()> {
     })
 }
 
+/// Each segment stands for itself: it begins with a keyframe.
 fn replay(journal: &Path, output: Output) -> Result<()> {
-    let mut files = vec![journal.to_owned()];
-    if journal.is_dir() {
-        let entries = fs::read_dir(journal).with_context(|| journal.display().to_string())?;
-        files = entries.map(|entry| entry.map(|entry| entry.path())).collect::<std::io::Result<_>>()?;
-        // Their names are in the order they were written.
-        files.sort();
-    }
-    let mut replay = Replay::new();
-    for file in &files {
-        let name = || file.display().to_string();
-        let lines = BufReader::new(fs::File::open(file).with_context(name)?).lines();
-        for line in lines {
-            replay.line(&line.with_context(name)?).with_context(name)?;
+    let segments = ondol_control::journal::replay(journal).with_context(|| journal.display().to_string())?;
+    let sum = |of: fn(&Summary) -> u64| segments.iter().map(|segment| of(&segment.summary)).sum::<u64>();
+    let (decisions, differences) = (sum(|of| of.decisions), sum(|of| of.differences));
+    let page: Vec<Value> = segments.iter().map(segment).collect();
+    let page = json!({"decisions": decisions, "differences": differences, "segments": page});
+    show(output, &page, || {
+        let mut out = String::new();
+        for Replayed { file, summary, error } in &segments {
+            let name = file.file_name().unwrap_or_default().to_string_lossy();
+            let _ = writeln!(
+                out,
+                "{name}: {} decisions made again, {} differ from what was recorded",
+                summary.decisions, summary.differences
+            );
+            if summary.skipped > 0 {
+                let _ = writeln!(
+                    out,
+                    "  {} lines before the first keyframe say too little to be made again",
+                    summary.skipped
+                );
+            }
+            if summary.missing > 0 {
+                let _ = writeln!(out, "  {} lines were not written, for want of room", summary.missing);
+            }
+            if let Some(line) = summary.cut_off {
+                let _ = writeln!(out, "  line {line} is cut off: the server ended while it was written");
+            }
+            if let Some(first) = &summary.first_difference {
+                let _ = writeln!(out, "  the first is decision {} in line {}:", first.sequence, first.line);
+                let _ = writeln!(out, "    recorded {}\n    replayed {}", first.recorded, first.replayed);
+            }
+            if let Some(error) = error {
+                let _ = writeln!(out, "  it can't be read on: {error}");
+            }
         }
+        out
+    })?;
+    if segments.is_empty() {
+        bail!("{}: there is no journal in it", journal.display());
     }
-    let summary = replay.summary();
-    let page = json!({
+    if let Some(broken) = segments.iter().find_map(|segment| segment.error.as_ref()) {
+        bail!("{broken}");
+    }
+    if differences > 0 {
+        bail!(
+            "{differences} of {decisions} decisions differ: this program decides otherwise than the one that wrote the journal"
+        );
+    }
+    Ok(())
+}
+
+fn segment(segment: &Replayed) -> Value {
+    let Replayed { file, summary, error } = segment;
+    json!({
+        "file": file.display().to_string(),
         "decisions": summary.decisions,
         "keyframes": summary.keyframes,
         "lines": summary.lines,
@@ -243,45 +282,12 @@ fn replay(journal: &Path, output: Output) -> Result<()> {
         "missing": summary.missing,
         "cutOffAtLine": summary.cut_off,
         "differences": summary.differences,
-        "firstDifference": summary.first_difference.as_ref().map(|difference| json!({
-            "line": difference.line,
-            "sequence": difference.sequence,
-            "recorded": difference.recorded,
-            "replayed": difference.replayed,
+        "firstDifference": summary.first_difference.as_ref().map(|first| json!({
+            "line": first.line,
+            "sequence": first.sequence,
+            "recorded": first.recorded,
+            "replayed": first.replayed,
         })),
-    });
-    show(output, &page, || {
-        let mut out = format!(
-            "{} decisions made again, {} differ from what was recorded ({} lines, {} keyframes)\n",
-            summary.decisions, summary.differences, summary.lines, summary.keyframes
-        );
-        if summary.skipped > 0 {
-            let _ = writeln!(
-                out,
-                "{} lines before the first keyframe say too little to be made again",
-                summary.skipped
-            );
-        }
-        if summary.missing > 0 {
-            let _ = writeln!(out, "{} lines were not written, for want of room", summary.missing);
-        }
-        if let Some(line) = summary.cut_off {
-            let _ = writeln!(out, "line {line} is cut off: the server ended while it was written");
-        }
-        if let Some(difference) = &summary.first_difference {
-            let _ = writeln!(
-                out,
-                "the first is decision {} in line {}:\n  recorded {}\n  replayed {}",
-                difference.sequence, difference.line, difference.recorded, difference.replayed
-            );
-        }
-        out
-    })?;
-    if summary.differences > 0 {
-        bail!(
-            "{} decisions differ: this program decides otherwise than the one that wrote the journal",
-            summary.differences
-        );
-    }
-    Ok(())
+        "error": error.as_ref().map(ToString::to_string),
+    })
 }
