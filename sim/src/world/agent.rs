@@ -60,7 +60,6 @@ pub struct Agent {
 }
 
 impl Agent {
-    #[allow(clippy::too_many_arguments)]
     pub fn new(
         id: EnvironmentId,
         function: usize,
