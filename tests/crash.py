@@ -152,7 +152,7 @@ class World:
             self.died(error)
 
     def converged(self):
-        """Every version is as its scaling config says, or failed with a reason."""
+        """Every version is as its scaling config and its load ask for, or failed with a reason."""
         versions = self.status()["functionVersions"]
         for version in versions:
             if self.is_being_updated(version["function"], version["version"]):
@@ -163,7 +163,9 @@ class World:
                 continue
             if version["state"] == "Active" and version["reasonCode"] and ready:
                 continue
-            wanted = {"Active": version["minExecutionEnvironments"], "Deactivated": 0}.get(version["state"])
+            # Callers who found no slot while it came up may have made it want more than its minimum.
+            by_load = (version["scaling"] or {}).get("wanted", 0)
+            wanted = {"Active": max(version["minExecutionEnvironments"], by_load), "Deactivated": 0}.get(version["state"])
             if ready != wanted or len(version["executionEnvironments"]) != wanted:
                 return False
         return {v["version"] for v in versions} >= {k[2] for k in self.model if k[0] == "version"}
@@ -175,7 +177,10 @@ class World:
             return False
 
     def wait_converged(self):
-        wait(self.converged, "the server to be as asked")
+        try:
+            wait(self.converged, "the server to be as asked")
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {json.dumps(self.status()['functionVersions'])}") from error
 
     def processes(self, live=()):
         """Processes in this server's groups, but for those of living environments."""
