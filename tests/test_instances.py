@@ -1,8 +1,10 @@
 """Instances under load: replaced before they are too old, and launched again when a launch fails."""
 
 import json
+import os
 import subprocess
 from datetime import datetime
+from pathlib import Path
 
 from conftest import BIN, wait_until
 from load import WAITS, Load, bounds, serving
@@ -83,3 +85,26 @@ def test_a_launch_that_fails_is_tried_again_ever_later_until_there_is_room(numbe
         watch.until_ready("waits", 3)
         assert server.invoke("waits")[0] is None
         assert watch.now("waits").reason is None
+
+
+def test_replacement_picks_up_a_newer_image_of_the_runtime(tmp_path):
+    installed = Path(os.environ.get("ONDOL_RUNTIME_DIR", "/var/lib/ondol/runtimes"), "python3.13")
+    place, fresh = tmp_path / "runtimes/python3.13", tmp_path / "fresh"
+    for copy in (place, fresh):
+        copy.parent.mkdir(exist_ok=True)
+        subprocess.run(["cp", "-a", "--reflink=auto", installed, copy], check=True)
+    (fresh / "root/etc/image").write_text("newer")
+    code = {"app.py": "import os\ndef handler(event, context):\n    return open('/etc/image').read() if os.path.exists('/etc/image') else 'first'\n"}
+    with serving(*SOON, "--runtime-dir", str(place.parent)) as (server, watch):
+        server.deploy("imaged", code, concurrency=4)
+        watch.until_ready("imaged", 3)
+        assert server.invoke("imaged")[1] == "first"
+        # As `ondol runtime install` does it.
+        place.rename(tmp_path / "older")
+        fresh.rename(place)
+        with Load(server, "imaged", {}) as load:
+            load.start(2)
+            newer = lambda: {server.invoke("imaged")[1] for _ in range(12)} == {"newer"}
+            wait_until(newer, "every environment to run on the newer image")
+            load.stop()
+            assert load.failed() == []
