@@ -639,7 +639,7 @@ def random_kills(cycles, seed):
         shown = int(world.server.client.get_function_configuration(FunctionName=name)["Description"])
         assert value <= shown <= asked[name], (name, value, shown, asked[name])
     assert counts["changes"] > cycles and counts["invokes"] > cycles, f"there was no load: {counts}"
-    wait(lambda: len(world.server.ready("f")) == 3 and not world.orphans(), f"no orphans: {world.orphans()}")
+    wait(lambda: world.converged() and not world.orphans(), f"no orphans: {world.orphans()}")
     world.server.stop()
     left = world.orphans()
     assert not left, left
