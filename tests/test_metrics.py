@@ -80,6 +80,8 @@ def test_what_was_invoked_throttled_and_allocated_is_told_under_aws_s_names(plac
         except Exception:
             pass
 
+    # The status may be a moment behind: what it shows next is the one that sleeps, and no earlier one.
+    wait_until(lambda: not place.version_status("counted")["executionEnvironments"][0]["inFlight"], "the invocations before to be over")
     threading.Thread(target=asleep, daemon=True).start()
     wait_until(lambda: place.version_status("counted")["executionEnvironments"][0]["inFlight"], "an invocation in flight")
     with pytest.raises(place.client.exceptions.TooManyRequestsException):
