@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::capacity_provider::{CPU_METRIC, ProviderScaling, ScalingMode};
 use crate::gate::ThrottleCause;
+use crate::identity::PublicationId;
 use crate::signals::Traffic;
 use crate::time::PolicyTime;
 
@@ -74,6 +75,8 @@ pub struct Load {
     pub running: u32,
     /// Of them, those that are out of memory or disk and take nothing; they are not among the ready ones.
     pub refusing: u32,
+    /// Whose traffic it is.
+    pub publication: Option<PublicationId>,
     pub traffic: Traffic,
 }
 
@@ -86,7 +89,8 @@ pub struct Memory {
     in_flight_hundredths: u64,
     cpu_used_millis: u64,
     sampled_at: PolicyTime,
-    traffic: Traffic,
+    /// What had been counted, and of whom; none before the first look.
+    traffic: Option<(Option<PublicationId>, Traffic)>,
     /// What was needed at most, by the minute, oldest first.
     needs: VecDeque<(PolicyTime, u32)>,
     scaled_in_at: PolicyTime,
@@ -206,8 +210,10 @@ impl Memory {
             self.cpu_used_millis = toward(self.cpu_used_millis, load.cpu_used_millis);
         }
         self.sampled_at = self.sampled_at.max(load.sampled_at);
-        let before = std::mem::replace(&mut self.traffic, load.traffic);
-        // Counters begin anew with a publication.
+        // What was counted before anybody looked is not news: a planner that has forgotten would take all of it for that.
+        let before = self.traffic.replace((load.publication, load.traffic));
+        let before =
+            before.filter(|(of, _)| *of == load.publication).map_or(load.traffic, |(_, before)| before);
         let more = |now: u64, before: u64| now.checked_sub(before).unwrap_or(now);
         Traffic {
             answered: more(load.traffic.answered, before.answered),

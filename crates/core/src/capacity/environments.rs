@@ -205,14 +205,33 @@ impl Planner<'_> {
             });
             let Some((number, member)) = last else { return };
             if member.state == State::Ready {
-                // One that starts is to take its place, and has not yet.
+                // One that starts is to take its place, and has not yet; unless it is where there are enough.
                 if ready <= wanted {
-                    return;
+                    let Some(spare) = self.spare_start(publication) else { return };
+                    self.drain(&[spare], why);
+                    continue;
                 }
                 ready -= 1;
             }
             self.drain(&[number], why);
         }
+    }
+
+    /// One that has not started yet, in a zone that has more than the emptiest.
+    fn spare_start(&self, publication: PublicationId) -> Option<usize> {
+        let group = self.fleet.group(publication)?;
+        let of_publication = self.fleet.members_of(publication);
+        let name =
+            of_publication.map(|(_, member)| member.host).find_map(|host| self.fleet.hosts.get(host))?;
+        let zones = self.fleet.providers.get(name.provider)?.zones.len();
+        let least = (0..zones).map(|zone| group.in_zone(zone)).min()?;
+        let starting = self.fleet.members_of(publication).filter(|(_, member)| {
+            let zone = self.fleet.hosts.get(member.host).map(|host| host.zone);
+            member.state == State::Starting
+                && !self.fleet.is_leaving(member)
+                && zone.is_some_and(|zone| group.in_zone(zone) > least)
+        });
+        starting.max_by_key(|(_, member)| member.id).map(|(number, _)| number)
     }
 
     /// Moves one environment from the fullest zone to the emptiest, where a fault or a full instance has left them
@@ -229,6 +248,10 @@ impl Planner<'_> {
         let (Some(&(least, zone)), Some(&(most, _))) = (counts.iter().min(), counts.iter().max()) else {
             return;
         };
+        if let Some(failures) = self.memory.failures.get(&publication.id).filter(|f| f.retry_at > self.now) {
+            let retry_at = failures.retry_at;
+            return self.wake_at(retry_at);
+        }
         if most > least + 1 {
             let need = Need::of(configuration);
             // Where there is no room there is none: it is tried again with the next decision.

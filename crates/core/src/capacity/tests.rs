@@ -522,3 +522,92 @@ fn on_demand_a_failed_start_is_told_to_one_invocation_and_nothing_is_kept_runnin
     );
     assert_eq!(memory, Memory::default());
 }
+
+fn broken() -> EnvironmentState {
+    EnvironmentState::Ended { reason: Reason::new("FunctionError.RuntimeInitError", "x"), settled: false }
+}
+
+#[test]
+fn what_evens_zones_out_waits_after_a_failed_start_like_every_other_start() {
+    let mut world = World::new(400);
+    world.publish("a", 1);
+    world.settle();
+    // All three are in one zone, as a fault left them.
+    let one = world.picture.instances.keys().next().unwrap().clone();
+    world.picture.environments.values_mut().for_each(|environment| environment.instance = one.clone());
+    let mut starts = 0;
+    for _ in 0..200 {
+        world.turn(|_| broken());
+        starts += world.last.steps.iter().filter(|(s, _)| matches!(s, Step::StartEnvironment { .. })).count();
+        world.now = PolicyTime(world.now.0 + 10_000);
+    }
+    assert!((1..=3).contains(&starts), "{starts} starts within two seconds");
+}
+
+#[test]
+fn a_version_reactivated_amid_a_roll_over_starts_only_what_is_to_serve() {
+    let mut world = World::new(4);
+    world.picture.providers.get_mut("cp").unwrap().subnet_ids.truncate(1);
+    let key = world.publish("a", 1);
+    world.settle();
+    world.publish("a", 2);
+    for scaling in
+        [ScalingConfig { min: Some(0), max: Some(0) }, ScalingConfig { min: Some(3), max: Some(3) }]
+    {
+        world.picture.versions.get_mut(&key).unwrap().scaling = scaling;
+        world.settle();
+    }
+    assert_eq!((world.state(&key), world.running(1), world.running(2)), (VersionState::Active, 0, 3));
+}
+
+#[test]
+fn a_scaling_config_takes_effect_after_an_update_that_failed() {
+    let mut world = World::new(400);
+    let key = world.publish("a", 1);
+    world.settle();
+    let version = world.picture.versions.get_mut(&key).unwrap();
+    version.publication = publication(2);
+    version.last_update = LastUpdate::Failed(Reason::new("FunctionError", "x"));
+    version.scaling = ScalingConfig { min: Some(5), max: None };
+    world.settle();
+    let version = &world.picture.versions[&key];
+    assert_eq!((version.applied_scaling, world.running(1)), (Some(version.scaling), 5));
+}
+
+#[test]
+fn a_planner_that_has_forgotten_does_not_take_old_throttles_for_new_ones() {
+    let mut world = World::new(400);
+    let key = world.publish("a", 1);
+    world.picture.versions.get_mut(&key).unwrap().scaling = ScalingConfig { min: Some(30), max: None };
+    world.settle();
+    let traffic = Traffic { answered: 100, throttled: [1, 0, 0, 0] };
+    world.picture.traffic.insert(PublicationId(1), traffic);
+    world.memory = Memory::default();
+    world.settle();
+    assert_eq!(world.running(1), 30);
+}
+
+#[test]
+fn what_starts_in_a_zone_that_has_enough_is_drained_though_a_fuller_zone_can_spare_none() {
+    let mut world = World::new(400);
+    let key = world.publish("a", 1);
+    world.picture.versions.get_mut(&key).unwrap().scaling = ScalingConfig { min: Some(6), max: Some(6) };
+    world.settle();
+    let of_zone = |zone: &str| {
+        world.picture.instances.values().find(|i| i.availability_zone.ends_with(zone)).unwrap().id.clone()
+    };
+    let places = [
+        ("a", 3, EnvironmentState::Ready),
+        ("b", 1, EnvironmentState::Ready),
+        ("c", 2, EnvironmentState::Starting),
+    ];
+    let wanted: Vec<_> =
+        places.iter().flat_map(|(zone, count, state)| vec![(of_zone(zone), state.clone()); *count]).collect();
+    for (environment, (instance, state)) in world.picture.environments.values_mut().zip(wanted) {
+        (environment.instance, environment.state) = (instance, state);
+    }
+    world.picture.versions.get_mut(&key).unwrap().scaling = ScalingConfig { min: Some(4), max: Some(4) };
+    world.turn(|_| EnvironmentState::Ready);
+    let drained = world.last.steps.iter().filter(|(s, _)| matches!(s, Step::DrainEnvironment { .. }));
+    assert_eq!(drained.count(), 1, "{:?}", world.last.steps);
+}

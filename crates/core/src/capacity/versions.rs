@@ -67,7 +67,11 @@ impl Planner<'_> {
         for publication in self.current(version) {
             self.drain_surplus(publication.id, target, &why);
         }
-        let serving = version.serving.as_ref().filter(|_| version.is_rolling_over());
+        // What is not Active serves nobody, whatever served before.
+        let serving = version
+            .serving
+            .as_ref()
+            .filter(|_| version.is_rolling_over() && version.state == VersionState::Active);
         if let Some(serving) = serving {
             if let Err(shortage) = self.fill(version, serving, minimum, &why) {
                 self.replace_at_cap(serving, &shortage);
@@ -77,6 +81,8 @@ impl Planner<'_> {
         if matches!(version.last_update, LastUpdate::Failed(_)) && version.state == VersionState::Active {
             if let Some(serving) = serving {
                 self.fill_for_load(version, serving, target, &why);
+                self.forgive(serving);
+                self.apply_scaling(version, serving, target);
             }
             return;
         }
@@ -102,17 +108,11 @@ impl Planner<'_> {
             if shortage.as_ref().is_some_and(|shortage| !shortage.passes) { minimum } else { target };
         let failures = self.memory.failures.get(&wanted.id).cloned();
         if count.ready >= enough.max(minimum) {
-            if failures
-                .as_ref()
-                .is_some_and(|failures| self.now.seconds_since(failures.retry_at) >= FORGIVE_SECONDS)
-            {
-                self.memory.failures.remove(&wanted.id);
-            }
+            self.forgive(wanted);
             if is_new {
                 self.change(version, VersionChange::Activate, "its minimum execution environments are ready");
-            } else if version.applied_scaling != Some(version.scaling) && count.running == target {
-                let why = "as many execution environments run as asked for";
-                self.change(version, VersionChange::ApplyScaling, why);
+            } else {
+                self.apply_scaling(version, wanted, target);
             }
             let is_settled = count.staying == target && count.ready == target && count.running == target;
             if is_settled && !is_new && version.scaling.max.is_none_or(|max| target < max) {
@@ -135,6 +135,23 @@ impl Planner<'_> {
             self.unmet(version, shortage.reason);
         } else if let Some(failures) = failures {
             self.unmet(version, failures.last);
+        }
+    }
+
+    /// Starts that have gone well for long enough wipe the failures out.
+    fn forgive(&mut self, publication: &Publication) {
+        let failures = self.memory.failures.get(&publication.id);
+        if failures.is_some_and(|failures| self.now.seconds_since(failures.retry_at) >= FORGIVE_SECONDS) {
+            self.memory.failures.remove(&publication.id);
+        }
+    }
+
+    fn apply_scaling(&mut self, version: &FunctionVersion, serving: &Publication, target: u32) {
+        let count = self.count(serving.id);
+        let is_met = count.running == target && count.ready >= version.scaling.minimum();
+        if version.applied_scaling != Some(version.scaling) && is_met {
+            let why = "as many execution environments run as asked for";
+            self.change(version, VersionChange::ApplyScaling, why);
         }
     }
 
@@ -196,6 +213,7 @@ impl Planner<'_> {
     fn load(&self, serving: &Publication) -> scale::Load {
         let traffic: Traffic = self.picture.traffic.get(&serving.id).copied().unwrap_or_default();
         let mut load = scale::Load {
+            publication: Some(serving.id),
             slots_each: serving.configuration.concurrency(),
             machine_has_cpu: self.picture.machine.signals.cpu_idle_millis >= MACHINE_IDLE_MILLIS_MIN,
             traffic,
@@ -228,7 +246,9 @@ impl Planner<'_> {
             LastUpdate::Failed(_) => None,
             _ => Some(&version.publication),
         };
-        let serving = version.serving.as_ref().filter(|serving| wanted.is_none_or(|w| w.id != serving.id));
+        let serving = version.serving.as_ref().filter(|serving| {
+            version.state == VersionState::Active && wanted.is_none_or(|wanted| wanted.id != serving.id)
+        });
         wanted.into_iter().chain(serving).collect()
     }
 
@@ -281,7 +301,7 @@ impl Planner<'_> {
         let least = running.saturating_sub(minimum - have).max(minimum);
         let why = "MaxVCpuCount has no room beside it for the publication that is to take over";
         self.drain_surplus(serving.id, least, why);
-        true
+        self.count(serving.id).staying < running
     }
 
     fn unmet_below(

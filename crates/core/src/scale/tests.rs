@@ -48,6 +48,7 @@ impl Version {
             machine_has_cpu: true,
             running: self.running,
             refusing: 0,
+            publication: None,
             traffic: self.traffic,
         };
         let now = PolicyTime(self.seconds * SECOND);
@@ -75,6 +76,8 @@ fn five_calls_at_one_each_are_3_then_9_then_3() {
         traffic: Traffic { answered: 0, throttled: [2, 0, 0, 0] },
         ..Load::default()
     };
+    let before = Load { traffic: Traffic::default(), ..load };
+    decide(&before, &mut version.memory, version.policy, false, PolicyTime(SECOND));
     let (wanted, why) = decide(&load, &mut version.memory, version.policy, false, PolicyTime(SECOND));
     assert_eq!((wanted, why.for_slots, why.throttled), (9, 8, 2), "{why}");
     version.running = wanted;
@@ -103,6 +106,7 @@ fn callers_that_ask_again_at_once_are_not_taken_for_many() {
         traffic: Traffic { answered: 0, throttled: [1_000, 0, 0, 0] },
         ..Load::default()
     };
+    decide(&Load { traffic: Traffic::default(), ..load }, &mut memory, policy, false, PolicyTime(SECOND));
     assert_eq!(decide(&load, &mut memory, policy, false, PolicyTime(SECOND)).0, 9);
 }
 
