@@ -1,7 +1,6 @@
 //! What execution environments and the machine use, read once a second.
 
 use std::fs;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -31,8 +30,6 @@ struct Before {
 pub struct Sampler {
     before: Option<Before>,
     heat: Option<Heat>,
-    /// Where its `/tmp` is seen from the host.
-    scratch: Option<PathBuf>,
     pub signals: EnvironmentSignals,
 }
 
@@ -82,24 +79,14 @@ impl Sampler {
         self.heat.filter(|heat| heat.in_flight_max == 0).map(|heat| heat.cause)
     }
 
-    fn scratch_used_mib(&mut self, group: Option<&str>) -> u32 {
-        let Some(group) = group else { return 0 };
-        if self.scratch.is_none() {
-            let process = cgroup::a_process(group);
-            self.scratch = process.map(|id| PathBuf::from(format!("/proc/{id}/root/tmp")));
-        }
-        let Some(found) = self.scratch.as_ref().map(rustix::fs::statvfs) else { return 0 };
-        match found {
-            Ok(found) => {
-                let used = found.f_blocks.saturating_sub(found.f_bfree).saturating_mul(found.f_frsize);
-                u32::try_from(used.div_ceil(MIB)).unwrap_or(u32::MAX)
-            }
-            Err(_) => {
-                // The process that was looked through has ended; another is found the next time.
-                self.scratch = None;
-                self.signals.disk_used_mib
-            }
-        }
+    /// Seen through a process of the environment, looked up each time: the number of one that has ended may be another's.
+    fn scratch_used_mib(&self, group: Option<&str>) -> u32 {
+        let process = group.and_then(cgroup::a_process);
+        let found = process.and_then(|id| rustix::fs::statvfs(format!("/proc/{id}/root/tmp")).ok());
+        found.map_or(self.signals.disk_used_mib, |found| {
+            let used = found.f_blocks.saturating_sub(found.f_bfree).saturating_mul(found.f_frsize);
+            u32::try_from(used.div_ceil(MIB)).unwrap_or(u32::MAX)
+        })
     }
 }
 

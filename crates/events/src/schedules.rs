@@ -178,7 +178,9 @@ impl<C: CarryOut + 'static> Schedules<C> {
             }
         };
         let fired = run_of(&self.store, &schedule).fired;
-        let is_busy = self.held.get(key).is_some_and(|held| held.is_busy);
+        // An attempt of one that was deleted, and made anew by its name, is none of this one.
+        let is_same = |held: &Held| held.schedule.created_epoch_millis == schedule.created_epoch_millis;
+        let is_busy = self.held.get(key).is_some_and(|held| held.is_busy && is_same(held));
         self.wait_for(key, None);
         let schedule = Rc::new(schedule);
         self.held.insert(key.to_owned(), Held { schedule, revision, timetable, fired, next: None, is_busy });
@@ -243,13 +245,14 @@ impl<C: CarryOut + 'static> Schedules<C> {
         let Ended { schedule, revision, trouble, fired, retry } = ended;
         let key = keys::schedule(&schedule.group, &schedule.name);
         let Some(held) = self.held.get_mut(&key) else { return };
+        // Another may have been made by its name, with an attempt of its own under way.
+        if held.schedule.created_epoch_millis != schedule.created_epoch_millis {
+            return;
+        }
         held.is_busy = false;
         let is_changed = held.revision != revision;
-        // Another may have been made by its name.
-        if held.schedule.created_epoch_millis == schedule.created_epoch_millis {
-            held.fired = held.fired.max(fired);
-            self.warn(key.clone(), &schedule, trouble);
-        }
+        held.fired = held.fired.max(fired);
+        self.warn(key.clone(), &schedule, trouble);
         match retry {
             Some(next) if !is_changed => self.wait_for(&key, Some(next)),
             _ => self.wait_for_what_comes(&key),

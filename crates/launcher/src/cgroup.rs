@@ -101,15 +101,17 @@ pub struct Usage {
     pub cpu_pressure_hundredths: Option<u32>,
 }
 
+/// The host's, which does not change while we run.
+static HIERARCHY: LazyLock<Option<Hierarchy>> = LazyLock::new(|| Hierarchy::detect().ok());
+
 /// What a control group of ours has used; none where it is gone. `path` is below our own group.
 pub fn usage(path: &str) -> Option<Usage> {
-    static HIERARCHY: LazyLock<Option<Hierarchy>> = LazyLock::new(|| Hierarchy::detect().ok());
     HIERARCHY.as_ref()?.usage(path)
 }
 
 /// One of the processes in a control group of ours.
 pub fn a_process(path: &str) -> Option<u32> {
-    let root = Hierarchy::detect().ok()?.roots().into_iter().next()?;
+    let root = HIERARCHY.as_ref()?.roots().into_iter().next()?;
     fs::read_to_string(root.join(path).join("cgroup.procs")).ok()?.lines().next()?.parse().ok()
 }
 

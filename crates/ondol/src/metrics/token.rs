@@ -3,10 +3,10 @@
 
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use ondol_wire::sigv4::{constant_time_equal, hex};
 
 const FILE: &str = "metrics-token";
@@ -20,8 +20,14 @@ impl Token {
         let path = data_dir.join(FILE);
         let shown = || path.display().to_string();
         match std::fs::read_to_string(&path) {
-            Ok(text) if !text.trim().is_empty() => return Ok(Self(text.trim().to_owned())),
-            Ok(_) => bail!("{} is empty; delete it, and a new token is made", shown()),
+            Ok(text) if !text.trim().is_empty() => {
+                // Whoever put it there may have left it open to others.
+                let owner_only = std::fs::Permissions::from_mode(0o600);
+                std::fs::set_permissions(&path, owner_only).with_context(shown)?;
+                return Ok(Self(text.trim().to_owned()));
+            }
+            // A power cut may have left nothing of it: a new one is made.
+            Ok(_) => {}
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(error).with_context(shown),
         }
@@ -33,6 +39,7 @@ impl Token {
         let _ = std::fs::remove_file(&fresh);
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
         writeln!(file, "{token}").with_context(shown)?;
+        file.sync_all().with_context(shown)?;
         std::fs::rename(fresh, &path).with_context(shown)?;
         Ok(Self(token))
     }
@@ -57,6 +64,12 @@ mod tests {
         for wrong in ["", "Bearer ", "Basic x", first.0.as_str(), &format!("Bearer {}0", first.0)] {
             assert!(!first.is_in(wrong), "{wrong}");
         }
+        let path = folder.join(FILE);
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        Token::of(&folder).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        std::fs::write(&path, "").unwrap();
+        assert_ne!(Token::of(&folder).unwrap().0, first.0, "an empty file opens nothing");
         std::fs::remove_dir_all(folder).unwrap();
     }
 }
