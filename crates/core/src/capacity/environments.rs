@@ -186,7 +186,7 @@ impl Planner<'_> {
         self.step(Step::StartEnvironment { id, environment }, why);
     }
 
-    /// Drains what is over `wanted`: those that have not started yet first, then from the fullest zone and the
+    /// Drains what is over `wanted`: from the fullest zone, there those that have not started yet first, and then from the
     /// emptiest instance, so that zones stay balanced and instances become free.
     pub(super) fn drain_surplus(&mut self, publication: PublicationId, wanted: u32, why: &str) {
         let count = self.count(publication);
@@ -205,33 +205,14 @@ impl Planner<'_> {
             });
             let Some((number, member)) = last else { return };
             if member.state == State::Ready {
-                // One that starts is to take its place, and has not yet; unless it is where there are enough.
+                // One that starts is to take its place, and has not yet.
                 if ready <= wanted {
-                    let Some(spare) = self.spare_start(publication) else { return };
-                    self.drain(&[spare], why);
-                    continue;
+                    return;
                 }
                 ready -= 1;
             }
             self.drain(&[number], why);
         }
-    }
-
-    /// One that has not started yet, in a zone that has more than the emptiest.
-    fn spare_start(&self, publication: PublicationId) -> Option<usize> {
-        let group = self.fleet.group(publication)?;
-        let of_publication = self.fleet.members_of(publication);
-        let name =
-            of_publication.map(|(_, member)| member.host).find_map(|host| self.fleet.hosts.get(host))?;
-        let zones = self.fleet.providers.get(name.provider)?.zones.len();
-        let least = (0..zones).map(|zone| group.in_zone(zone)).min()?;
-        let starting = self.fleet.members_of(publication).filter(|(_, member)| {
-            let zone = self.fleet.hosts.get(member.host).map(|host| host.zone);
-            member.state == State::Starting
-                && !self.fleet.is_leaving(member)
-                && zone.is_some_and(|zone| group.in_zone(zone) > least)
-        });
-        starting.max_by_key(|(_, member)| member.id).map(|(number, _)| number)
     }
 
     /// Moves one environment from the fullest zone to the emptiest, where a fault or a full instance has left them

@@ -586,28 +586,3 @@ fn a_planner_that_has_forgotten_does_not_take_old_throttles_for_new_ones() {
     world.settle();
     assert_eq!(world.running(1), 30);
 }
-
-#[test]
-fn what_starts_in_a_zone_that_has_enough_is_drained_though_a_fuller_zone_can_spare_none() {
-    let mut world = World::new(400);
-    let key = world.publish("a", 1);
-    world.picture.versions.get_mut(&key).unwrap().scaling = ScalingConfig { min: Some(6), max: Some(6) };
-    world.settle();
-    let of_zone = |zone: &str| {
-        world.picture.instances.values().find(|i| i.availability_zone.ends_with(zone)).unwrap().id.clone()
-    };
-    let places = [
-        ("a", 3, EnvironmentState::Ready),
-        ("b", 1, EnvironmentState::Ready),
-        ("c", 2, EnvironmentState::Starting),
-    ];
-    let wanted: Vec<_> =
-        places.iter().flat_map(|(zone, count, state)| vec![(of_zone(zone), state.clone()); *count]).collect();
-    for (environment, (instance, state)) in world.picture.environments.values_mut().zip(wanted) {
-        (environment.instance, environment.state) = (instance, state);
-    }
-    world.picture.versions.get_mut(&key).unwrap().scaling = ScalingConfig { min: Some(4), max: Some(4) };
-    world.turn(|_| EnvironmentState::Ready);
-    let drained = world.last.steps.iter().filter(|(s, _)| matches!(s, Step::DrainEnvironment { .. }));
-    assert_eq!(drained.count(), 1, "{:?}", world.last.steps);
-}

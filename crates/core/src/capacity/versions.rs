@@ -300,8 +300,9 @@ impl Planner<'_> {
         }
         let least = running.saturating_sub(minimum - have).max(minimum);
         let why = "MaxVCpuCount has no room beside it for the publication that is to take over";
+        // What has to wait for a start to finish gives way then.
         self.drain_surplus(serving.id, least, why);
-        self.count(serving.id).staying < running
+        true
     }
 
     fn unmet_below(
